@@ -1,0 +1,1 @@
+//! The program: arguments, terminal, exit codes.

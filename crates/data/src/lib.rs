@@ -1,0 +1,1 @@
+//! From rows of preference files to packed micro-batches of tokens.

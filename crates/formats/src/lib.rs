@@ -1,0 +1,1 @@
+//! Safetensors, GGUF and adapter files as bytes and tables.

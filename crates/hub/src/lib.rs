@@ -1,0 +1,1 @@
+//! Finds and downloads models, and knows the caches.

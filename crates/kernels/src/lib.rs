@@ -1,0 +1,1 @@
+//! The heavy operations, each slow and clear beside fast; the only unsafe code.

@@ -1,0 +1,1 @@
+//! Decoder families, the tape, LoRA, weights in and out, generation.

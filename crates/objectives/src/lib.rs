@@ -1,0 +1,1 @@
+//! Preference objectives as pure functions of sequence log-probabilities.
