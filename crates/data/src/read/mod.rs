@@ -1,0 +1,1 @@
+//! Reading rows out of files: JSON, JSONL, CSV and Parquet, one file or many.

@@ -1,0 +1,1 @@
+//! Setting evaluation prompts apart.

@@ -1,0 +1,1 @@
+//! Part of the way from records to micro-batches.
