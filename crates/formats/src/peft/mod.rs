@@ -1,0 +1,1 @@
+//! Adapter folders as PEFT stores them.
