@@ -1,0 +1,85 @@
+//! Which rows of a micro-batch continue which: prompts, each with its completions as branches.
+
+use std::ops::Range;
+
+/// A prompt and its completions as consecutive rows: the prompt, then each branch in order.
+///
+/// Row `i` of a branch has position `prompt + i`: every branch continues the prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// The first row of the prompt in the micro-batch.
+    pub start: usize,
+    /// The number of rows of the prompt; may be 0.
+    pub prompt: usize,
+    /// The number of rows of each branch, in order.
+    pub completions: Vec<usize>,
+}
+
+impl Tree {
+    /// The number of rows of the prompt and all branches.
+    pub fn rows(&self) -> usize {
+        self.prompt + self.completions.iter().sum::<usize>()
+    }
+
+    /// The rows of the prompt.
+    pub fn prompt_rows(&self) -> Range<usize> {
+        self.start..self.start + self.prompt
+    }
+
+    /// The rows of each branch, in order.
+    pub fn branch_rows(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut next = self.start + self.prompt;
+        self.completions.iter().map(move |rows| {
+            let range = next..next + rows;
+            next = range.end;
+            range
+        })
+    }
+}
+
+/// The trees of a micro-batch.
+///
+/// A row attends to its own prompt and its own branch, causally; never to another tree or branch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Branches {
+    /// The trees, in order of their rows, without gap or overlap.
+    pub trees: Vec<Tree>,
+}
+
+impl Branches {
+    /// Trees that lie one after the other from row 0.
+    ///
+    /// # Panics
+    ///
+    /// If a tree does not start where the one before it ends.
+    pub fn new(trees: Vec<Tree>) -> Self {
+        let mut next = 0;
+        for tree in &trees {
+            assert_eq!(tree.start, next, "a tree starts where the one before it ends");
+            next += tree.rows();
+        }
+        Self { trees }
+    }
+
+    /// One sequence of rows without branches.
+    pub fn sequence(rows: usize) -> Self {
+        Self { trees: vec![Tree { start: 0, prompt: rows, completions: Vec::new() }] }
+    }
+
+    /// The number of rows of all trees.
+    pub fn rows(&self) -> usize {
+        self.trees.iter().map(Tree::rows).sum()
+    }
+
+    /// The position of each row in its own sequence, from 0.
+    pub fn positions(&self) -> Vec<u32> {
+        let mut positions = Vec::with_capacity(self.rows());
+        for tree in &self.trees {
+            positions.extend(0..tree.prompt as u32);
+            for &rows in &tree.completions {
+                positions.extend(tree.prompt as u32..(tree.prompt + rows) as u32);
+            }
+        }
+        positions
+    }
+}

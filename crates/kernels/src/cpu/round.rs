@@ -1,0 +1,90 @@
+//! Rounding f32 to bf16 and back: to nearest, ties to even, infinities and NaN kept.
+
+use super::gemm::Element;
+use super::{Cpu, Loop};
+
+/// The bits of the nearest bf16.
+#[inline(always)]
+pub(crate) fn bf16_bits(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    // Rounding could carry a NaN into infinity; a quiet NaN keeps its upper half instead.
+    let nan = (bits >> 16) | 0x40;
+    (if value.is_nan() { nan } else { rounded }) as u16
+}
+
+/// The f32 of bf16 bits, exactly.
+#[inline(always)]
+pub(crate) fn from_bf16_bits(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The nearest bf16 as f32.
+#[inline(always)]
+pub(crate) fn to_bf16(value: f32) -> f32 {
+    from_bf16_bits(bf16_bits(value))
+}
+
+/// How a number of an operand is rounded and stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// f32 words as they are.
+    Exact,
+    /// f32 words that hold bf16 values, for machines that multiply f32 only.
+    Bf16InF32,
+    /// Pairs of bf16 in a word, the even column in its lower half.
+    Bf16,
+}
+
+impl Rounding {
+    /// What a word holds.
+    pub(crate) fn element(self) -> Element {
+        match self {
+            Self::Exact | Self::Bf16InF32 => Element::F32,
+            Self::Bf16 => Element::Bf16,
+        }
+    }
+
+    /// Rounds values into words: an odd count leaves the last half word 0.
+    ///
+    /// `words` has `element().words(values.len())` words.
+    pub(crate) fn write(self, cpu: Cpu, values: &[f32], words: &mut [u32]) {
+        assert_eq!(words.len(), self.element().words(values.len()), "one word for each element");
+        cpu.run(RoundInto { rounding: self, values, words });
+    }
+}
+
+struct RoundInto<'a> {
+    rounding: Rounding,
+    values: &'a [f32],
+    words: &'a mut [u32],
+}
+
+impl Loop for RoundInto<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        match self.rounding {
+            Rounding::Exact => {
+                for (word, value) in self.words.iter_mut().zip(self.values) {
+                    *word = value.to_bits();
+                }
+            }
+            Rounding::Bf16InF32 => {
+                for (word, &value) in self.words.iter_mut().zip(self.values) {
+                    *word = to_bf16(value).to_bits();
+                }
+            }
+            Rounding::Bf16 => {
+                let (pairs, last) = self.values.as_chunks::<2>();
+                for (word, &[low, high]) in self.words.iter_mut().zip(pairs) {
+                    *word = u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16;
+                }
+                if let (&[value], Some(word)) = (last, self.words.last_mut()) {
+                    *word = u32::from(bf16_bits(value));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Frozen or trainable projections of one input, with low-rank adapters.

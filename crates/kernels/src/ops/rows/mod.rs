@@ -1,0 +1,1 @@
+//! Gathering rows and adding them back.
