@@ -76,7 +76,7 @@ fn every_objective_has_a_golden_and_a_page() {
     for (folder, extension, also) in
         [("goldens/objectives", "json", &["trl"][..]), ("docs/objectives", "md", &[])]
     {
-        let mut found: Vec<String> = std::fs::read_dir(root.join(folder))
+        let mut found: Vec<String> = fs_err::read_dir(root.join(folder))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|found| found == extension))
@@ -91,7 +91,7 @@ fn every_objective_has_a_golden_and_a_page() {
 
 fn read(name: &str) -> Golden {
     let path = testkit::golden(&format!("objectives/{name}.json"));
-    let text = std::fs::File::open(&path).unwrap_or_else(|err| {
+    let text = fs_err::File::open(&path).unwrap_or_else(|err| {
         panic!(
             "objective `{name}` has no golden ({}: {err}); make it with `cargo xtask goldens`",
             path.display()
