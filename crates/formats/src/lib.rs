@@ -22,8 +22,10 @@ mod mapped;
 mod nearest;
 pub mod peft;
 pub mod safetensors;
+mod signature;
 mod tensor;
 
 pub use dtype::Dtype;
 pub use error::{Error, Result};
+pub use signature::Signature;
 pub use tensor::TensorView;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::value::{Array, Value};
 use super::{Entry, Header, Stored};
-use crate::error::Signature;
-use crate::{Error, Result};
+use crate::{Error, Result, Signature};
 
 /// Arrays inside arrays; the deepest published ones are two deep.
 const DEPTH_MAX: usize = 4;

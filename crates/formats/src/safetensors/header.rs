@@ -6,8 +6,7 @@ use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use crate::error::Signature;
-use crate::{Dtype, Error, Result};
+use crate::{Dtype, Error, Result, Signature};
 
 /// The longest header that the format allows.
 const HEADER_BYTES_MAX: u64 = 100_000_000;

@@ -1,9 +1,11 @@
 //! What can be wrong with a file of weights, and how to mend it.
 
+mod hint;
+
 use std::io;
 use std::path::PathBuf;
 
-use crate::Dtype;
+use crate::{Dtype, Signature};
 
 /// The result of everything fallible here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -361,11 +363,19 @@ pub enum Error {
         /// Where and why reading it failed.
         source: Box<regex::Error>,
     },
-    /// A tensor of an adapter file is neither `lora_A` nor `lora_B`.
-    #[error("the adapter holds `{name}`, which is not a `lora_A` or `lora_B` matrix")]
+    /// A tensor of an adapter file is neither `lora_A` nor `lora_B` of a module.
+    #[error("the adapter holds `{name}`, which is no module's `lora_A` or `lora_B`")]
     AdapterTensor {
         /// The tensor.
         name: String,
+    },
+    /// A tensor of an adapter is no matrix, or its numbers do not fill its shape.
+    #[error("`{name}` of the adapter has shape {shape:?}, which is no matrix of its numbers")]
+    AdapterMatrix {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
     },
     /// One half of a pair of matrices is missing.
     #[error("module `{module}` of the adapter has no `{missing}`")]
@@ -390,71 +400,6 @@ pub enum Error {
     EmptyAdapter,
 }
 
-/// What the first bytes of a file look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signature {
-    /// A GGUF file.
-    Gguf,
-    /// A GGML file of the time before GGUF.
-    Ggml,
-    /// A file that stands for another one in a repository without its large files.
-    LfsPointer,
-    /// A zip archive, as PyTorch writes it.
-    Zip,
-    /// A web page.
-    Html,
-    /// JSON text.
-    Json,
-    /// A file that starts like a safetensors file.
-    Safetensors,
-    /// Nothing at all.
-    Empty,
-    /// Something else.
-    Unknown,
-}
-
-impl Signature {
-    /// Looks at the first bytes of a file.
-    pub fn of(bytes: &[u8]) -> Self {
-        let known: [(&[u8], Self); 9] = [
-            (b"GGUF", Self::Gguf),
-            (b"tjgg", Self::Ggml),
-            (b"fmgg", Self::Ggml),
-            (b"lmgg", Self::Ggml),
-            (b"version https://git-lfs", Self::LfsPointer),
-            (b"PK\x03\x04", Self::Zip),
-            (b"<!", Self::Html),
-            (b"<html", Self::Html),
-            (b"{", Self::Json),
-        ];
-        if bytes.is_empty() {
-            return Self::Empty;
-        }
-        let by_start = known.iter().find(|(start, _)| bytes.starts_with(start));
-        match by_start {
-            Some((_, signature)) => *signature,
-            None if bytes.get(8) == Some(&b'{') => Self::Safetensors,
-            None => Self::Unknown,
-        }
-    }
-}
-
-impl std::fmt::Display for Signature {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Gguf => "a GGUF file",
-            Self::Ggml => "a GGML file, older than GGUF",
-            Self::LfsPointer => "a Git LFS pointer",
-            Self::Zip => "a zip archive",
-            Self::Html => "a web page",
-            Self::Json => "JSON text",
-            Self::Safetensors => "a safetensors file",
-            Self::Empty => "empty",
-            Self::Unknown => "something unknown",
-        })
-    }
-}
-
 impl Error {
     /// Names the file that an error was found in.
     pub(crate) fn reading(self, path: impl Into<PathBuf>) -> Self {
@@ -467,121 +412,6 @@ impl Error {
     /// Names the file that was being written.
     pub(crate) fn writing(self, path: impl Into<PathBuf>) -> Self {
         Self::Write { path: path.into(), source: Box::new(self) }
-    }
-
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => return source.hint(),
-            Self::Io(source) => return io_hint(source).map(str::to_owned),
-            Self::WrongFormat { found, .. } => return signature_hint(*found).map(str::to_owned),
-            Self::MissingTensor { nearest, .. } | Self::MissingKey { nearest, .. } => {
-                return (!nearest.is_empty())
-                    .then(|| format!("the nearest names are {}", list(nearest)));
-            }
-            Self::UnknownDtype { .. } => {
-                let names: Vec<_> = Dtype::ALL.map(|dtype| format!("`{dtype}`")).into();
-                return Some(format!("convert the model to one of {}", names.join(", ")));
-            }
-            Self::GgufVersion { version } if version.trailing_zeros() >= 16 => {
-                "the file is big-endian; convert it to little-endian"
-            }
-            Self::GgufVersion { .. } => "versions 2 and 3 are read; convert the model anew",
-            Self::NotAFile | Self::NoSuchFile { .. } => {
-                "give a `.safetensors` or `.gguf` file, or a folder that holds the weights"
-            }
-            Self::Pickle { .. } => {
-                "load it in Python where you trust it, and save it with \
-                 `safetensors.torch.save_file` or `save_pretrained`"
-            }
-            Self::Truncated { .. } | Self::Count { .. } | Self::Gap { .. } => {
-                "the file is probably incomplete; download or copy it again"
-            }
-            Self::MissingShard { .. } | Self::NotInShard { .. } => {
-                "download the model again, with all its files"
-            }
-            Self::HeaderLength { .. }
-            | Self::Duplicate { .. }
-            | Self::ShapeOverflow { .. }
-            | Self::PartialBlock { .. }
-            | Self::TensorSize { .. }
-            | Self::Overlap { .. }
-            | Self::Misaligned { .. }
-            | Self::ShardPath { .. }
-            | Self::Depth { .. }
-            | Self::ValueType { .. }
-            | Self::NotUtf8 { .. }
-            | Self::Alignment { .. }
-            | Self::Dimensions { .. }
-            | Self::TokenizerTable { .. }
-            | Self::SpecialToken { .. }
-            | Self::Merge { .. } => {
-                "the file is damaged, or the program that wrote it is wrong; get it again from its \
-                 source"
-            }
-            Self::ShapeMismatch { .. } => {
-                "check that the configuration and the weights belong to the same model"
-            }
-            Self::AdapterFeature { field, .. } => return Some(adapter_hint(field)),
-            Self::AdapterPattern { .. } => {
-                "look-around and back-references are not supported; write the pattern without them"
-            }
-            Self::AdapterTensor { .. } => {
-                "only plain LoRA on linear layers is supported; merge the adapter with PEFT instead"
-            }
-            Self::AdapterHalf { .. } | Self::AdapterRank { .. } | Self::EmptyAdapter => {
-                "check that `adapter_config.json` and `adapter_model.safetensors` belong together"
-            }
-            Self::Json { .. }
-            | Self::WrongDtype { .. }
-            | Self::RowOutOfRange { .. }
-            | Self::RowLength { .. }
-            | Self::KeyType { .. }
-            | Self::AdapterValue { .. } => return None,
-        };
-        Some(hint.to_owned())
-    }
-}
-
-/// What helps against common failures of the operating system.
-fn io_hint(error: &io::Error) -> Option<&'static str> {
-    match error.kind() {
-        io::ErrorKind::NotFound => Some("check the path"),
-        io::ErrorKind::PermissionDenied => Some("check who may read and write there"),
-        io::ErrorKind::StorageFull => Some("free some space on the disk"),
-        _ => None,
-    }
-}
-
-/// What helps where a file is of another kind.
-fn signature_hint(found: Signature) -> Option<&'static str> {
-    Some(match found {
-        Signature::LfsPointer => {
-            "the repository was cloned without its large files; run `git lfs pull`"
-        }
-        Signature::Html => "a download was answered with a web page; log in, or check the address",
-        Signature::Zip => {
-            "it may be a PyTorch pickle; save it in Python with `safetensors.torch.save_file`"
-        }
-        Signature::Ggml => "convert it to GGUF with the tools of llama.cpp",
-        Signature::Empty => "the file is probably incomplete; download or copy it again",
-        Signature::Gguf => "give it a name that ends in `.gguf`",
-        Signature::Safetensors => "give it a name that ends in `.safetensors`",
-        Signature::Json => "give the weights, not their configuration or index",
-        Signature::Unknown => return None,
-    })
-}
-
-/// What helps where an adapter needs something that is not supported.
-fn adapter_hint(field: &str) -> String {
-    match field {
-        "peft_type" => {
-            "only LoRA adapters are supported; train one with `peft_type` = `LORA`".into()
-        }
-        "init_lora_weights" => "such an adapter changes the base weights; save it in PEFT with \
-             `path_initial_model_for_weight_conversion`, which makes a plain LoRA of it"
-            .into(),
-        _ => format!("merge the adapter into its base with PEFT, or train one without `{field}`"),
     }
 }
 
