@@ -12,3 +12,36 @@ pub const SAMPLED_SHARE: f64 = 0.03;
 /// Relative: a central difference of step 1e-4 on a smooth f64 loss; its own error is h^2 f''' / 6
 /// and about 1e-16 f / h.
 pub const SLOPE_F64: f64 = 1e-6;
+
+/// The vector exponential, in halves of a unit in the last place: half a unit of the last rounding
+/// and up to one of the sum before it.
+pub const EXP_HALF_ULPS: f64 = 3.0;
+
+/// Sums of a few products near 1, which the reference rounds to f32 at each step.
+pub const SHORT_F32_SUM: f64 = 1e-5;
+
+/// Relative: bf16 keeps 8 bits, so rounding to it is off by at most 2^-8, and the f32 value before
+/// it by a few 2^-24.
+pub const BF16_ROUNDING: f64 = 0.003_92;
+
+/// Relative to the largest value: a row's sum of some hundred f32 products in 32 lanes, then a few
+/// f32 roundings.
+pub const ROW_SUM_F32: f64 = 2e-6;
+
+/// Relative: the gated activation and its gradient are about ten f32 operations on an exponential
+/// of 1.5 units in the last place; `1 + gate * (1 - s)` loses one more digit where it crosses zero.
+pub const ACTIVATION_F32: f64 = 3e-6;
+
+/// Relative to the largest value: torch's f32 kernels and ours round the same few operations in
+/// another order.
+pub const F32_GOLDEN: f64 = 1e-6;
+
+/// Relative: an inverse frequency is a power, a division and a scaling, each off by half a unit of
+/// f32; torch's power by a whole one.
+pub const FREQUENCY_F32: f64 = 2.4e-7;
+
+/// Relative to the larger of a pair: sine, cosine, two products and a sum in f32.
+pub const ROTATION_F32: f64 = 2.5e-7;
+
+/// Relative: a step of `AdamW` is about ten f32 operations, ten steps at most add up.
+pub const ADAMW_F32: f64 = 1e-6;

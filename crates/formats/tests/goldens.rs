@@ -1,0 +1,269 @@
+//! Files by the programs that define their formats, against what those programs read back.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use formats::gguf::{Array, Gguf, TokenType, Value};
+use formats::peft::{self, Targets};
+use formats::safetensors::{Checkpoint, TensorData, write};
+use formats::{Dtype, Error, TensorView};
+
+/// A golden file as JSON.
+fn golden(name: &str) -> serde_json::Value {
+    let path = testkit::golden("formats").join(name);
+    serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
+}
+
+/// The bytes that hexadecimal digits stand for.
+fn bytes_of(hex: &serde_json::Value) -> Vec<u8> {
+    let digits = hex.as_str().unwrap();
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn dtype_of(name: &serde_json::Value) -> Dtype {
+    let name = name.as_str().unwrap();
+    let name = match name {
+        "float32" => "F32",
+        "float16" => "F16",
+        "bfloat16" => "BF16",
+        other => other,
+    };
+    Dtype::ALL.into_iter().find(|dtype| dtype.name() == name).expect(name)
+}
+
+fn shape_of(shape: &serde_json::Value) -> Vec<usize> {
+    serde_json::from_value(shape.clone()).unwrap()
+}
+
+/// Compares values to the bit, row by row, and says where they differ.
+fn check_values(name: &str, view: &TensorView<'_>, golden: &[u8]) {
+    let wanted: Vec<u32> =
+        golden.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    assert_eq!(view.value_count(), wanted.len(), "{name}");
+    let mut row = vec![0.0; view.cols()];
+    for index in 0..view.rows() {
+        view.read_row(index, &mut row).unwrap();
+        for (col, value) in row.iter().enumerate() {
+            let wanted = wanted[index * view.cols() + col];
+            let distance = f32::from_bits(wanted) - value;
+            assert_eq!(value.to_bits(), wanted, "{name} row {index} col {col}: off by {distance}");
+        }
+    }
+}
+
+#[test]
+fn blocks_are_widened_to_the_bit() {
+    let golden = golden("quants.json");
+    let mut seen = Vec::new();
+    for case in golden["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let dtype = dtype_of(&case["dtype"]);
+        let shape = shape_of(&serde_json::json!([case["rows"], case["cols"]]));
+        let stored = bytes_of(&case["bytes"]);
+        let view = TensorView::new(name, dtype, shape, &stored).unwrap();
+        check_values(name, &view, &bytes_of(&case["values"]));
+        seen.push(dtype);
+    }
+    for dtype in Dtype::ALL {
+        assert!(seen.contains(&dtype), "no golden for {dtype}");
+    }
+}
+
+#[test]
+fn tensors_of_a_gguf_file_are_read() {
+    let gguf = Gguf::open(testkit::golden("formats/sample.gguf")).unwrap();
+    let golden = golden("sample.json");
+    let tensors = golden["tensors"].as_object().unwrap();
+    let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(gguf.names().collect::<Vec<_>>(), names);
+    for (name, wanted) in tensors {
+        let view = gguf.tensor(name).unwrap();
+        assert_eq!(view.dtype, dtype_of(&wanted["dtype"]), "{name}");
+        assert_eq!(view.shape, shape_of(&wanted["shape"]), "{name}");
+        check_values(name, &view, &bytes_of(&wanted["values"]));
+    }
+}
+
+#[test]
+fn metadata_of_every_type_is_read() {
+    let gguf = Gguf::open(testkit::golden("formats/sample.gguf")).unwrap();
+    let wanted = [
+        ("u8", Value::U8(200)),
+        ("i8", Value::I8(-100)),
+        ("u16", Value::U16(60000)),
+        ("i16", Value::I16(-30000)),
+        ("u32", Value::U32(4_000_000_000)),
+        ("i32", Value::I32(-2_000_000_000)),
+        ("u64", Value::U64((1 << 63) + 5)),
+        ("i64", Value::I64(-(1 << 62))),
+        ("f32", Value::F32(0.1)),
+        ("f64", Value::F64(0.1)),
+        ("yes", Value::Bool(true)),
+        ("text", Value::String("Ünïcödé".into())),
+        ("integers", Value::Array(Array::I32(vec![1, -2, 3]))),
+        ("numbers", Value::Array(Array::F32(vec![0.5, -0.25]))),
+        ("truths", Value::Array(Array::Bool(vec![true, false, true]))),
+        ("bytes", Value::Array(Array::U8(vec![0, 255, 7]))),
+        (
+            "nested",
+            Value::Array(Array::Array(vec![Array::I32(vec![1, 2, 3]), Array::I32(vec![4])])),
+        ),
+    ];
+    for (key, value) in wanted {
+        assert_eq!(gguf.metadata().get(&format!("test.{key}")), Some(&value), "{key}");
+    }
+    assert_eq!(gguf.get_u32("test.u8").unwrap(), 200);
+    assert_eq!(gguf.get_usize("test.u64").unwrap(), (1 << 63) + 5);
+    assert_eq!(gguf.get::<Vec<i64>>("test.integers").unwrap(), [1, -2, 3]);
+    assert_eq!(gguf.get_f32("llama.rope.freq_base").unwrap().to_bits(), 10000f32.to_bits());
+    assert!(gguf.get_bool("test.yes").unwrap());
+    assert_eq!(gguf.find_value::<u32>("test.absent").unwrap(), None);
+}
+
+#[test]
+fn metadata_of_another_kind_is_named() {
+    let gguf = Gguf::open(testkit::golden("formats/sample.gguf")).unwrap();
+    let message = |error: Error| std::error::Error::source(&error).unwrap().to_string();
+    let missing = gguf.get_u32("llama.block_cuont").unwrap_err();
+    assert_eq!(missing.hint().unwrap(), "the nearest names are `llama.block_count`");
+    assert_eq!(message(missing), "there is no metadata value `llama.block_cuont`");
+    assert_eq!(
+        message(gguf.get_u32("test.i8").unwrap_err()),
+        "metadata value `test.i8` is -100, not a whole number from 0 to 4294967295"
+    );
+    assert_eq!(
+        message(gguf.get_f32("test.nested").unwrap_err()),
+        "metadata value `test.nested` is an array of arrays, not a floating-point number"
+    );
+    assert!(gguf.find_value::<bool>("test.u8").is_err());
+}
+
+#[test]
+fn the_tokenizer_of_a_gguf_file_is_read() {
+    let gguf = Gguf::open(testkit::golden("formats/sample.gguf")).unwrap();
+    let tokenizer = gguf.tokenizer().unwrap();
+    assert_eq!(tokenizer.model, "gpt2");
+    assert_eq!(tokenizer.pre.as_deref(), Some("smollm"));
+    assert_eq!(tokenizer.tokens, ["<s>", "</s>", "a", "b", "ab", " "]);
+    assert_eq!(tokenizer.types[1..3], [TokenType::Control, TokenType::Normal]);
+    assert_eq!(tokenizer.scores, [0.0, 0.0, -1.0, -2.0, -3.0, -4.0]);
+    let merges: Vec<_> = tokenizer.merges.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(merges, [("a", "b"), ("ab", "c"), (" ", "x")]);
+    assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.unknown), (Some(0), Some(1), None));
+    assert_eq!((tokenizer.add_bos, tokenizer.add_eos), (Some(true), None));
+    assert_eq!(tokenizer.chat_template.as_deref(), Some("{{ messages }}"));
+    assert_eq!(tokenizer.named_templates["tool_use"], "{{ tools }}");
+}
+
+#[test]
+fn tensors_of_a_safetensors_file_are_read() {
+    let checkpoint = Checkpoint::open(testkit::golden("formats/sample.safetensors")).unwrap();
+    assert_eq!(checkpoint.metadata()["format"], "pt");
+    for (name, wanted) in golden("safetensors.json")["tensors"].as_object().unwrap() {
+        if name == "ids" {
+            let error = checkpoint.tensor(name).unwrap_err();
+            let Error::Read { source, .. } = error else { panic!("{error}") };
+            assert!(matches!(*source, Error::UnknownDtype { ref dtype, .. } if dtype == "I64"));
+            assert_eq!(checkpoint.shape(name).unwrap(), [3]);
+            continue;
+        }
+        let view = checkpoint.tensor(name).unwrap();
+        assert_eq!(view.dtype, dtype_of(&wanted["dtype"]), "{name}");
+        assert_eq!(view.shape, shape_of(&wanted["shape"]), "{name}");
+        check_values(name, &view, &bytes_of(&wanted["values"]));
+    }
+}
+
+#[test]
+fn an_adapter_of_peft_is_read() {
+    let adapter = peft::read(testkit::golden("formats/adapter")).unwrap();
+    assert!(adapter.unknown_fields.is_empty(), "{:?}", adapter.unknown_fields);
+    let targets = ["q_proj", "up_proj", "v_proj"].map(str::to_owned).to_vec();
+    assert_eq!(adapter.config.target_modules, Some(Targets::List(targets)));
+    assert_eq!(adapter.config.peft_version.as_deref(), Some("0.21.2"));
+    let modules = adapter.modules().unwrap();
+    let golden = golden("adapter.json");
+    let wanted = golden["modules"].as_object().unwrap();
+    let mut names: Vec<&str> = wanted.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert!(names.iter().eq(modules.keys()));
+    for (name, pair) in modules {
+        assert_eq!(pair.rank as u64, wanted[name]["rank"].as_u64().unwrap(), "{name}");
+        let scale = wanted[name]["scale"].as_f64().unwrap();
+        assert_eq!(pair.scale.to_bits(), scale.to_bits(), "{name}");
+        let delta: Vec<f64> = serde_json::from_value(wanted[name]["delta"].clone()).unwrap();
+        assert_eq!(delta.len(), pair.outputs * pair.inputs, "{name}");
+        for (at, wanted) in delta.into_iter().enumerate() {
+            let (row, col) = (at / pair.inputs, at % pair.inputs);
+            let product: f64 = (0..pair.rank)
+                .map(|k| {
+                    f64::from(pair.b[row * pair.rank + k])
+                        * f64::from(pair.a[k * pair.inputs + col])
+                })
+                .sum();
+            let difference = (pair.scale * product - wanted).abs();
+            assert!(difference < testkit::tolerance::SHORT_F32_SUM, "{name} {at}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn an_adapter_of_peft_is_written_as_it_was() {
+    let golden = testkit::golden("formats/adapter");
+    let adapter = peft::read(&golden).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    peft::write(folder.path(), &adapter).unwrap();
+    let file = |folder: &std::path::Path, name| fs_err::read(folder.join(name)).unwrap();
+    assert_eq!(file(folder.path(), peft::MODEL_FILE), file(&golden, peft::MODEL_FILE));
+    // Every field that is written has PEFT's value, and the text has PEFT's form.
+    let written = String::from_utf8(file(folder.path(), peft::CONFIG_FILE)).unwrap();
+    let stored = String::from_utf8(file(&golden, peft::CONFIG_FILE)).unwrap();
+    let comma = |line: &str| line.trim_end_matches(',').to_owned();
+    for line in written.lines().map(comma) {
+        assert!(stored.lines().map(comma).any(|stored| stored == line), "{line}");
+    }
+    assert_eq!(peft::read(folder.path()).unwrap(), adapter);
+}
+
+#[test]
+fn the_same_bytes_as_the_safetensors_library() {
+    use safetensors::tensor::{Dtype as Theirs, TensorView as TheirView, serialize};
+    let numbers: Vec<u8> = (0..48).collect();
+    let shapes: [(&str, Dtype, Theirs, &[usize], usize); 6] = [
+        ("z.narrow", Dtype::Bf16, Theirs::BF16, &[2, 3], 12),
+        ("b.wide", Dtype::F32, Theirs::F32, &[4, 3], 48),
+        ("a.half", Dtype::F16, Theirs::F16, &[5], 10),
+        ("a.wide", Dtype::F32, Theirs::F32, &[], 4),
+        ("empty", Dtype::F32, Theirs::F32, &[3, 0], 0),
+        ("quoted \"name\"", Dtype::F16, Theirs::F16, &[1, 1, 2], 4),
+    ];
+    let ours: Vec<_> = shapes
+        .iter()
+        .map(|&(name, dtype, _, shape, size)| TensorData {
+            name,
+            dtype,
+            shape,
+            bytes: numbers[..size].into(),
+        })
+        .collect();
+    let theirs = shapes.iter().map(|&(name, _, dtype, shape, size)| {
+        (name, TheirView::new(dtype, shape.to_vec(), &numbers[..size]).unwrap())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write(&path, &ours, &metadata).unwrap();
+    let library = serialize(theirs, Some(metadata.into_iter().collect())).unwrap();
+    assert_eq!(fs_err::read(&path).unwrap(), library);
+    // Nothing is left beside the file.
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    for (name, dtype, _, shape, size) in shapes {
+        let view = checkpoint.tensor(name).unwrap();
+        assert_eq!((view.dtype, &*view.shape, view.bytes), (dtype, shape, &numbers[..size]));
+    }
+}
