@@ -1,0 +1,406 @@
+//! Projections on the processor: tiles of a block of rows and a panel, split over threads.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Lora, Projection, ProjectionGrad, Saved};
+use crate::cpu::gemm::{
+    Element, Left, Mode, PANEL, TILE_ROWS, panel_count, panel_words, product,
+};
+use crate::cpu::pack::{operand_as_lines, rows_as_columns, rows_as_lines};
+use crate::cpu::round::Rounding;
+use crate::cpu::tiles::Shared;
+use crate::cpu::words::{Words, with_scratch};
+use crate::{Cpu, Device, Operand, Tensor, Weight};
+
+/// The bytes of left rows that a thread keeps in its second-level cache.
+const LEFT_BYTES: usize = 384 << 10;
+/// The most rows of a block: enough to forget the cost of bringing in a panel.
+const ROWS_MAX: usize = 16 * TILE_ROWS;
+/// The most rows of a block whose panels are turned or widened first, which costs more.
+const ROWS_MAX_TURNED: usize = 64 * TILE_ROWS;
+/// The forward panels that are turned at a time: 2,048 outputs.
+const TURNED_PANELS: usize = 64;
+/// The rows of a sum over rows that are packed at a time.
+const SUM_ROWS: usize = 2048;
+
+/// A processor and the rounding of its operands.
+type Arithmetic = (Cpu, Rounding);
+
+/// Several panels of the same number of words, one after the other.
+struct Panels {
+    words: usize,
+    data: Words,
+}
+
+impl Panels {
+    /// `count` panels of `words` words a column, each filled by `fill(index, panel)`.
+    fn new(count: usize, words: usize, fill: impl Fn(usize, &mut [u32]) + Sync) -> Self {
+        let mut data = Words::zeros(count * panel_words(words));
+        if words > 0 {
+            let panels = data[..].par_chunks_exact_mut(panel_words(words)).take(count);
+            panels.enumerate().for_each(|(index, panel)| fill(index, panel));
+        }
+        Self { words, data }
+    }
+
+    /// The rows of a row-major matrix as columns: the right side of `x * values^T`.
+    fn of_transposed((cpu, rounding): Arithmetic, values: &[f32], cols: usize) -> Self {
+        let rows = values.len() / cols;
+        Self::new(panel_count(rows), rounding.element().words(cols), |index, panel| {
+            let first = index * PANEL;
+            let read = |row: usize, out: &mut [f32]| {
+                out.copy_from_slice(&values[(first + row) * cols..(first + row + 1) * cols]);
+            };
+            let count = (rows - first).min(PANEL);
+            rows_as_columns((cpu, rounding), (count, cols), read, panel);
+        })
+    }
+
+    /// The columns of a row-major matrix: the right side of `x * values`.
+    fn of((cpu, rounding): Arithmetic, values: &[f32], cols: usize) -> Self {
+        let rows = values.len() / cols;
+        Self::new(panel_count(cols), rounding.element().words(rows), |index, panel| {
+            let columns = index * PANEL..cols.min((index + 1) * PANEL);
+            let source = |row: usize| &values[row * cols..(row + 1) * cols][columns.clone()];
+            rows_as_lines((cpu, rounding), 0..rows, source, panel);
+        })
+    }
+
+    /// The columns of an operand.
+    fn of_operand(cpu: Cpu, operand: &Operand) -> Self {
+        let words = operand.element().words(operand.rows());
+        Self::new(panel_count(operand.cols()), words, |index, panel| {
+            columns_of(cpu, operand, index, 0..operand.rows(), panel);
+        })
+    }
+
+    fn get(&self, index: usize) -> &[u32] {
+        let words = panel_words(self.words);
+        &self.data[index * words..(index + 1) * words]
+    }
+
+    /// Some words of every column of a panel.
+    fn part(&self, index: usize, words: &Range<usize>) -> &[u32] {
+        &self.get(index)[panel_words(words.start)..panel_words(words.end)]
+    }
+}
+
+/// Packs 32 columns of some rows of an operand as the lines of a panel.
+fn columns_of(cpu: Cpu, operand: &Operand, index: usize, rows: Range<usize>, panel: &mut [u32]) {
+    let row_words = |row| operand.row_words(row);
+    operand_as_lines((cpu, operand.element()), rows, index * PANEL, row_words, panel);
+}
+
+/// The rows of each block: so many that they stay in the cache, in whole register tiles.
+fn block_rows(left_words: usize, rows_max: usize) -> usize {
+    let fitting = LEFT_BYTES / size_of::<u32>() / left_words.max(1);
+    (fitting / TILE_ROWS * TILE_ROWS).clamp(4 * TILE_ROWS, rows_max)
+}
+
+/// Cuts rows and panels into tiles, all panels of a block of rows first, and does each tile once.
+fn for_each_tile(
+    (rows, block): (usize, usize),
+    panels: usize,
+    body: impl Fn(Range<usize>, usize) + Sync,
+) {
+    let blocks = rows.div_ceil(block);
+    (0..blocks * panels).into_par_iter().for_each(|tile| {
+        let first = tile / panels * block;
+        body(first..rows.min(first + block), tile % panels);
+    });
+}
+
+/// The panels of several projections, counted through: which projection, and which of its panels.
+fn flat_panels(counts: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    counts.enumerate().flat_map(|(owner, count)| (0..count).map(move |i| (owner, i))).collect()
+}
+
+/// The columns of a panel of a matrix.
+fn panel_columns(index: usize, cols: usize) -> Range<usize> {
+    index * PANEL..cols.min((index + 1) * PANEL)
+}
+
+pub(super) fn forward(
+    (device, cpu): (&Device, Cpu),
+    x: &Operand,
+    projections: &[Projection<'_>],
+) -> (Tensor, Vec<Option<Operand>>) {
+    let element = x.element();
+    let by_rank: Vec<Option<Panels>> = projections
+        .iter()
+        .map(|p| p.lora.map(|lora| Panels::of_transposed((cpu, x.rounding()), lora.a, x.cols())))
+        .collect();
+    let loras: Vec<Option<Lora<'_>>> = projections.iter().map(|p| p.lora).collect();
+    let low = narrow((device, cpu), &vec![x; projections.len()], &loras, &by_rank);
+    let by_output: Vec<Option<Panels>> = loras
+        .iter()
+        .map(|l| l.map(|lora| Panels::of_transposed((cpu, x.rounding()), lora.b, lora.rank)))
+        .collect();
+    let mut offsets = vec![0];
+    for projection in projections {
+        offsets.push(offsets[offsets.len() - 1] + projection.weight.outputs());
+    }
+    let outs = offsets[projections.len()];
+    let mut y = Tensor::zeros(device, x.rows(), outs);
+    let target = Shared::new(y.as_mut_slice(), outs);
+    let panels = flat_panels(projections.iter().map(|p| p.weight.panels()));
+    let block = block_rows(x.left().words(), ROWS_MAX);
+    for_each_tile((x.rows(), block), panels.len(), |rows, tile| {
+        let (owner, index) = panels[tile];
+        let Projection { weight, bias, .. } = projections[owner];
+        let cols = panel_columns(index, weight.outputs());
+        let at = offsets[owner] + cols.start..offsets[owner] + cols.end;
+        // SAFETY: each tile is its own block of rows and panel of columns, and is done once.
+        let mut out = unsafe { target.tile(rows.clone(), at) };
+        let mode = bias.map_or(Mode::Replace, |bias| {
+            out.fill(Some(&bias[cols]));
+            Mode::Add
+        });
+        weight.with_panel((cpu, element), index, |panel| {
+            product((cpu, element), x.left().row_range(rows.clone()), panel, &mut out, mode);
+        });
+        if let (Some(low), Some(by_output)) = (&low[owner], &by_output[owner]) {
+            let left = low.left().row_range(rows);
+            product((cpu, element), left, by_output.get(index), &mut out, Mode::Add);
+        }
+    });
+    (y, low)
+}
+
+/// `scale * input * panels` of each adapter, rounded: `s` from `x`, `ds` from `dy`.
+fn narrow(
+    (device, cpu): (&Device, Cpu),
+    inputs: &[&Operand],
+    loras: &[Option<Lora<'_>>],
+    panels: &[Option<Panels>],
+) -> Vec<Option<Operand>> {
+    let mut results: Vec<Option<Operand>> = inputs
+        .iter()
+        .zip(loras)
+        .map(|(input, lora)| {
+            lora.map(|lora| Operand::zeros(device, input.precision(), input.rows(), lora.rank))
+        })
+        .collect();
+    let (Some(rows), Some(words)) = (
+        inputs.iter().map(|input| input.rows()).max(),
+        inputs.iter().map(|input| input.left().words()).max(),
+    ) else {
+        return results;
+    };
+    let counts = loras.iter().map(|lora| lora.map_or(0, |lora| panel_count(lora.rank)));
+    let flat = flat_panels(counts);
+    let writers: Vec<_> = results.iter_mut().map(|r| r.as_mut().map(Operand::writer)).collect();
+    for_each_tile((rows, block_rows(words, ROWS_MAX)), flat.len(), |rows, tile| {
+        let (owner, index) = flat[tile];
+        let (Some(lora), Some(panels), Some(writer)) =
+            (loras[owner], &panels[owner], &writers[owner])
+        else {
+            return;
+        };
+        let left = inputs[owner].left().row_range(rows.clone());
+        let arithmetic = (cpu, inputs[owner].element());
+        let cols = panel_columns(index, lora.rank);
+        with_scratch(rows.len() * PANEL, |scratch| {
+            let sums = &mut scratch.as_f32_mut()[..rows.len() * PANEL];
+            let mut out = crate::cpu::gemm::Out::new(sums, PANEL, PANEL);
+            product(arithmetic, left, panels.get(index), &mut out, Mode::Replace);
+            for (row, sums) in rows.zip(sums.chunks_exact_mut(PANEL)) {
+                let sums = &mut sums[..cols.len()];
+                for sum in &mut *sums {
+                    *sum *= lora.scale;
+                }
+                // SAFETY: each tile is its own rows and columns, and is done once.
+                unsafe { writer.write(row, cols.start, sums) };
+            }
+        });
+    });
+    results
+}
+
+pub(super) fn backward(
+    (device, cpu): (&Device, Cpu),
+    dy: &Tensor,
+    saved: Saved<'_>,
+    projections: &[Projection<'_>],
+    (grads, want_dx): (&mut [ProjectionGrad<'_>], bool),
+) -> Option<Tensor> {
+    let x = saved.x;
+    let mut first = 0;
+    let mut dys = Vec::new();
+    for (projection, grad) in projections.iter().zip(grads.iter_mut()) {
+        let columns = first..first + projection.weight.outputs();
+        first = columns.end;
+        if let ProjectionGrad::Full { bias: Some(bias), .. } = grad {
+            sum_rows(dy, columns.start, bias);
+        }
+        dys.push(Operand::of_columns(device, x.precision(), dy, columns));
+    }
+    // An adapter's low-rank gradient serves its own training and the input's gradient.
+    let loras: Vec<Option<Lora<'_>>> = projections
+        .iter()
+        .zip(grads.iter())
+        .map(|(p, grad)| p.lora.filter(|_| want_dx || matches!(grad, ProjectionGrad::Lora { .. })))
+        .collect();
+    let by_rank: Vec<Option<Panels>> = loras
+        .iter()
+        .map(|l| l.map(|lora| Panels::of((cpu, x.rounding()), lora.b, lora.rank)))
+        .collect();
+    let ds = narrow((device, cpu), &dys.iter().collect::<Vec<_>>(), &loras, &by_rank);
+    let pass = Pass { cpu, element: x.element(), projections, dys: &dys, ds: &ds };
+    pass.add_to_inner(x, grads);
+    pass.add_to_outer(saved.low, grads);
+    want_dx.then(|| pass.input_gradient(device, x))
+}
+
+/// Adds every row to `sums`, in order, from column `first` on.
+fn sum_rows(values: &Tensor, first: usize, sums: &mut [f32]) {
+    sums.par_chunks_mut(PANEL).enumerate().for_each(|(index, sums)| {
+        let first = first + index * PANEL;
+        for row in 0..values.rows() {
+            let values = &values.row(row)[first..first + sums.len()];
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
+            }
+        }
+    });
+}
+
+/// What the parts of a backward pass share.
+struct Pass<'a> {
+    cpu: Cpu,
+    element: Element,
+    projections: &'a [Projection<'a>],
+    dys: &'a [Operand],
+    ds: &'a [Option<Operand>],
+}
+
+impl Pass<'_> {
+    /// `dx = sum over projections of dy W + ds A`.
+    fn input_gradient(&self, device: &Device, x: &Operand) -> Tensor {
+        let arithmetic = (self.cpu, x.rounding());
+        let (rows, inputs) = (x.rows(), x.cols());
+        let by_input: Vec<Option<Panels>> = self
+            .projections
+            .iter()
+            .map(|p| p.lora.map(|lora| Panels::of(arithmetic, lora.a, inputs)))
+            .collect();
+        let mut dx = Tensor::zeros(device, rows, inputs);
+        let target = Shared::new(dx.as_mut_slice(), inputs);
+        let words = self.dys.iter().map(|dy| dy.left().words()).max().unwrap_or(0);
+        let block = block_rows(words.min(TURNED_PANELS * PANEL), ROWS_MAX_TURNED);
+        for_each_tile((rows, block), panel_count(inputs), |rows, index| {
+            let cols = panel_columns(index, inputs);
+            // SAFETY: each tile is its own block of rows and panel of columns, and is done once.
+            let mut out = unsafe { target.tile(rows.clone(), cols) };
+            for (owner, projection) in self.projections.iter().enumerate() {
+                let left = self.dys[owner].left().row_range(rows.clone());
+                self.add_turned(projection.weight, index, left, &mut out);
+                if let (Some(ds), Some(by_input)) = (&self.ds[owner], &by_input[owner]) {
+                    let left = ds.left().row_range(rows.clone());
+                    let panel = by_input.get(index);
+                    product((self.cpu, self.element), left, panel, &mut out, Mode::Add);
+                }
+            }
+        });
+        dx
+    }
+
+    /// Adds `left * W` for one panel of inputs.
+    fn add_turned(
+        &self,
+        weight: &Weight,
+        index: usize,
+        left: Left<'_>,
+        out: &mut crate::cpu::gemm::Out<'_>,
+    ) {
+        let arithmetic = (self.cpu, self.element);
+        for first in (0..weight.panels()).step_by(TURNED_PANELS) {
+            let panels = first..weight.panels().min(first + TURNED_PANELS);
+            let start = self.element.words(panels.start * PANEL);
+            let end = left.words().min(self.element.words(panels.end * PANEL));
+            weight.with_turned_panel(arithmetic, index, panels, |panel| {
+                product(arithmetic, left.word_range(start..end), panel, out, Mode::Add);
+            });
+        }
+    }
+
+    /// `dA += ds^T x` and `dW += dy^T x`: each panel of the input is packed once for all.
+    fn add_to_inner(&self, x: &Operand, grads: &mut [ProjectionGrad<'_>]) {
+        let mut sums = Vec::new();
+        for (owner, grad) in grads.iter_mut().enumerate() {
+            let (left, values) = match (grad, &self.ds[owner]) {
+                (ProjectionGrad::Lora { a, .. }, Some(ds)) => (ds, &mut **a),
+                (ProjectionGrad::Full { weight, .. }, _) => (&self.dys[owner], &mut **weight),
+                _ => continue,
+            };
+            let target = Shared::new(values, x.cols());
+            sums.push((Panels::of_operand(self.cpu, left), left.cols(), target));
+        }
+        if sums.is_empty() {
+            return;
+        }
+        (0..panel_count(x.cols())).into_par_iter().for_each(|index| {
+            let cols = panel_columns(index, x.cols());
+            self.for_each_part(x, index, |words, panel| {
+                for (lefts, left_cols, target) in &sums {
+                    for left in 0..panel_count(*left_cols) {
+                        let rows = panel_columns(left, *left_cols);
+                        let part = lefts.part(left, &words);
+                        let side = Left::of_panel(part, rows.len(), words.len());
+                        // SAFETY: the columns are this task's alone.
+                        let mut out = unsafe { target.tile(rows, cols.clone()) };
+                        product((self.cpu, self.element), side, panel, &mut out, Mode::Add);
+                    }
+                }
+            });
+        });
+    }
+
+    /// `dB += dy^T s`: each panel of the gradient is packed once and read sideways.
+    fn add_to_outer(&self, low: &[Option<Operand>], grads: &mut [ProjectionGrad<'_>]) {
+        let mut sums = Vec::new();
+        for (owner, grad) in grads.iter_mut().enumerate() {
+            if let (ProjectionGrad::Lora { b, .. }, Some(low)) = (grad, &low[owner]) {
+                let target = Shared::new(b, low.cols());
+                sums.push((owner, Panels::of_operand(self.cpu, low), low.cols(), target));
+            }
+        }
+        let counts = sums.iter().map(|(owner, ..)| panel_count(self.dys[*owner].cols()));
+        flat_panels(counts).into_par_iter().for_each(|(sum, index)| {
+            let (owner, rights, rank, target) = &sums[sum];
+            let dy = &self.dys[*owner];
+            let rows = panel_columns(index, dy.cols());
+            self.for_each_part(dy, index, |words, panel| {
+                let side = Left::of_panel(panel, rows.len(), words.len());
+                for right in 0..panel_count(*rank) {
+                    // SAFETY: the rows are this task's alone.
+                    let mut out =
+                        unsafe { target.tile(rows.clone(), panel_columns(right, *rank)) };
+                    let right = rights.part(right, &words);
+                    product((self.cpu, self.element), side, right, &mut out, Mode::Add);
+                }
+            });
+        });
+    }
+
+    /// Packs 32 columns of an operand, some rows at a time: `body(words of the sum, panel)`.
+    fn for_each_part(
+        &self,
+        operand: &Operand,
+        index: usize,
+        body: impl Fn(Range<usize>, &[u32]),
+    ) {
+        for first in (0..operand.rows()).step_by(SUM_ROWS) {
+            let rows = first..operand.rows().min(first + SUM_ROWS);
+            let start = self.element.words(first);
+            let words = start..start + self.element.words(rows.len());
+            with_scratch(panel_words(words.len()), |panel| {
+                let panel = &mut panel[..panel_words(words.len())];
+                columns_of(self.cpu, operand, index, rows, panel);
+                body(words, panel);
+            });
+        }
+    }
+}
