@@ -196,6 +196,10 @@ fn patterns_fit_whole_names_or_their_ends() {
     assert_eq!(rank("q_proj", "model.layers.1.self_attn.q_proj"), 4);
     assert_eq!(rank("q_proj", "model.layers.1.self_attn.xq_proj"), 2);
     assert_eq!(rank("q_proj", "q_proj.inner"), 2);
+    assert_eq!(rank("q_proj", "q_proj"), 4);
+    assert_eq!(rank("longer.q_proj", "q_proj"), 2);
+    assert_eq!(rank("1.self_attn.q.proj", "layers.1.self_attn.q_proj"), 4);
+    assert_eq!(rank("self_attn.q", "layers.1.self_attn.q_proj"), 2);
     assert_eq!(rank("q_proj|v_proj", "model.v_proj"), 4);
     assert_eq!(rank(r"layers\.1\..*", "model.layers.1.self_attn.q_proj"), 4);
     assert!(matches!(

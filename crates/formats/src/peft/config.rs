@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use regex::Regex;
+use regex::RegexBuilder;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
@@ -11,6 +11,9 @@ use crate::{Error, Result};
 
 /// Longest configuration that is read, in bytes.
 pub(super) const CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+/// Most memory that a compiled pattern may take.
+const PATTERN_BYTES_MAX: usize = 1 << 18;
 
 /// Largest rank that is taken for a real one.
 const RANK_MAX: usize = 1 << 20;
@@ -121,15 +124,34 @@ impl<T: Copy> Patterns<T> {
     /// fit the whole name, or its end from a dot on.
     fn get(&self, module: &str, field: &'static str) -> Result<Option<T>> {
         for (pattern, value) in &self.0 {
-            let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).map_err(|source| {
-                Error::AdapterPattern { field, pattern: pattern.clone(), source: Box::new(source) }
-            })?;
-            if regex.is_match(module) {
+            if fits(pattern, module).map_err(|source| Error::AdapterPattern {
+                field,
+                pattern: pattern.clone(),
+                source: Box::new(source),
+            })? {
                 return Ok(Some(*value));
             }
         }
         Ok(None)
     }
+}
+
+/// Whether a pattern fits a module's name, or its end from a dot on.
+fn fits(pattern: &str, module: &str) -> Result<bool, regex::Error> {
+    // An adapter may name each of its modules; these need no regular expression.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if pattern.bytes().all(plain) && module.bytes().all(plain) {
+        let Some(start) = module.len().checked_sub(pattern.len()) else { return Ok(false) };
+        let (before, end) = module.as_bytes().split_at(start);
+        let mut pairs = pattern.bytes().zip(end);
+        return Ok(pairs.all(|(wanted, found)| wanted == b'.' || wanted == *found)
+            && before.last().is_none_or(|last| *last == b'.'));
+    }
+    let regex = RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
+        .size_limit(PATTERN_BYTES_MAX)
+        .dfa_size_limit(PATTERN_BYTES_MAX)
+        .build()?;
+    Ok(regex.is_match(module))
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patterns<T> {

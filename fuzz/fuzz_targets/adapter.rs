@@ -1,0 +1,18 @@
+//! Adapter configurations: JSON, patterns, and what is written of them.
+#![no_main]
+
+use formats::peft::AdapterConfig;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    fuzz::within_memory(input, || {
+        let Ok((config, _)) = AdapterConfig::from_json(input) else { return };
+        let _ = config.scale("model.layers.0.self_attn.q_proj");
+        let text = config.to_json().expect("what was read can be written");
+        let (again, unknown) = AdapterConfig::from_json(text.as_bytes()).expect("and read again");
+        assert!(unknown.is_empty());
+        assert_eq!(again.r, config.r);
+        assert_eq!(again.lora_alpha.to_bits(), config.lora_alpha.to_bits());
+        assert_eq!(again.target_modules, config.target_modules);
+    });
+});
