@@ -117,9 +117,12 @@ def rope():
 
 
 def rms_norm():
-    """Forward, and gradients by input and weight, of LlamaRMSNorm in f32 (it computes in f32 always)."""
+    """Forward, and gradients by input and weight, of LlamaRMSNorm in f32 (it computes in f32 always).
+
+    Beyond 1e10 torch's gradient loses digits: it takes the third power of the inverse root.
+    """
     cases = []
-    for name, rows, cols, scale, eps in [("plain", 3, 7, 1.0, 1e-5), ("zero_row", 2, 5, 0.0, 1e-6), ("huge", 2, 9, 1e15, 1e-5), ("tiny", 2, 9, 1e-6, 1e-5)]:
+    for name, rows, cols, scale, eps in [("plain", 3, 7, 1.0, 1e-5), ("zero_row", 2, 5, 0.0, 1e-6), ("huge", 2, 9, 1e10, 1e-5), ("tiny", 2, 9, 1e-6, 1e-5)]:
         module = LlamaRMSNorm(cols, eps)
         with torch.no_grad():
             module.weight.copy_(torch.tensor(numbers(cols, 11)))

@@ -8,8 +8,11 @@
 //! thousand, for one thread or many. Every sum has a fixed order, and work is cut by problem size.
 
 #![expect(unsafe_code, reason = "vector instructions and threads that write disjoint tiles")]
+#![expect(clippy::inline_always, reason = "a loop takes the instruction set of its caller")]
 
 pub mod branches;
+#[cfg(test)]
+mod check;
 pub mod cpu;
 pub mod device;
 pub mod heads;

@@ -1,5 +1,6 @@
 //! What the fast versions share: instruction sets, aligned memory, packing, the matrix product.
 
+pub(crate) mod exp;
 pub(crate) mod gemm;
 pub(crate) mod lanes;
 pub(crate) mod pack;
