@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 pub use date::{Moment, NotAMoment};
 pub use source::Templates;
+pub(crate) use source::read_json;
 
 use crate::Error;
 use crate::tokens_error::TokensError;

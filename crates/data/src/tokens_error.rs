@@ -53,6 +53,46 @@ pub enum TokensError {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// A folder without a tokenizer.
+    #[error("no `tokenizer.json` in `{}`", folder.display())]
+    NoTokenizer {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A tokenizer whose parts do not fit together.
+    #[error("the tokenizer of {origin} cannot be built")]
+    BadTokenizer {
+        /// Where it came from.
+        origin: String,
+        /// What does not fit.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A GGUF tokenizer with an algorithm that is not known.
+    #[error("the GGUF file has a tokenizer of kind `{model}`; known are `gpt2` and `llama`")]
+    UnknownAlgorithm {
+        /// The name in the file.
+        model: String,
+    },
+    /// A GGUF tokenizer that splits text in a way that is not known.
+    #[error("the GGUF file splits text as `{pre}` does, which is not known here")]
+    UnknownPre {
+        /// The name in the file.
+        pre: String,
+        /// All known names, separated by commas.
+        known: String,
+    },
+    /// A `SentencePiece` vocabulary without scores.
+    #[error("the GGUF file has a `llama` tokenizer without a score for every token")]
+    NoScores,
+    /// A `SentencePiece` model that drops spaces from text.
+    #[error("the GGUF file's tokenizer removes repeated spaces (`remove_extra_whitespaces`), which is not supported")]
+    RemovesSpaces,
+    /// A tokenizer that failed on a text.
+    #[error("the tokenizer failed")]
+    Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A decoder that failed on ids.
+    #[error("the tokenizer cannot turn ids into text")]
+    Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl TokensError {
@@ -60,6 +100,9 @@ impl TokensError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::TemplateRefused { .. } => "change the rows, or the template, with `dataset.chat_template`".into(),
+            Self::NoTokenizer { .. } => "a model folder needs `tokenizer.json`; save it with `AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)`".into(),
+            Self::UnknownPre { known, .. } => format!("use the model's Hugging Face folder, or a GGUF file with one of: {known}"),
+            Self::UnknownAlgorithm { .. } | Self::RemovesSpaces | Self::NoScores => "use the model's Hugging Face folder".into(),
             _ => return None,
         })
     }
