@@ -84,3 +84,24 @@ pub struct Record {
     /// Columns that belong to objectives and reports: `h_w`, `h_l`, `annotator`, `id`, scores.
     pub extras: Map<String, Value>,
 }
+
+impl Record {
+    /// Turns texts into messages: the prompt into the user's, each completion into the
+    /// assistant's. Messages and tokens stay as they are.
+    pub fn become_messages(&mut self) {
+        self.prompt.become_message("user");
+        for completion in &mut self.completions {
+            completion.become_message("assistant");
+        }
+    }
+}
+
+impl Content {
+    /// Turns text into one message of a role.
+    pub fn become_message(&mut self, role: &str) {
+        if let Self::Text(text) = self {
+            let message = serde_json::json!({ "role": role, "content": std::mem::take(text) });
+            *self = Self::Messages(vec![message]);
+        }
+    }
+}

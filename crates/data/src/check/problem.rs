@@ -41,6 +41,10 @@ pub enum Problem {
     EmptyAfterTruncation,
     /// Chosen and rejected are the same tokens after the cut.
     IdenticalAfterTruncation,
+    /// The prompt alone ends in other tokens than before its completions; those count as theirs.
+    PromptEndMoved,
+    /// The vocabulary has no token for some characters.
+    CharactersLost,
     /// The text cannot be turned into tokens of this model.
     Untokenizable,
 }
@@ -79,6 +83,8 @@ impl fmt::Display for Problem {
             Self::Truncated => "cut to the maximal length",
             Self::EmptyAfterTruncation => "no completion left after the cut",
             Self::IdenticalAfterTruncation => "chosen and rejected are the same after the cut",
+            Self::PromptEndMoved => "prompt ends in other tokens before a completion",
+            Self::CharactersLost => "characters that the vocabulary cannot spell",
             Self::Untokenizable => "cannot be turned into tokens",
         })
     }

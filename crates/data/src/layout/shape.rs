@@ -20,6 +20,8 @@ pub enum Shape {
     Texts,
     /// A prompt alone.
     Prompts,
+    /// A prompt with the steps of a solution, a truth value for each.
+    Steps,
 }
 
 impl Shape {
@@ -32,6 +34,20 @@ impl Shape {
             Self::Completions => "{prompt: str, completion: str}",
             Self::Texts => "{text: str}",
             Self::Prompts => "{prompt: str}",
+            Self::Steps => "{prompt: str, completions: [str], labels: [bool]}",
+        }
+    }
+
+    /// The columns that rows of this shape cannot do without, under TRL's names.
+    pub fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Pairs => &["chosen", "rejected", "prompt"],
+            Self::Groups => &["prompt", "responses", "scores"],
+            Self::Unpaired => &["prompt", "completion", "label"],
+            Self::Completions => &["prompt", "completion"],
+            Self::Texts => &["text"],
+            Self::Prompts => &["prompt"],
+            Self::Steps => &["prompt", "completions", "labels"],
         }
     }
 }
@@ -45,6 +61,7 @@ impl fmt::Display for Shape {
             Self::Completions => "prompts with one completion",
             Self::Texts => "plain texts",
             Self::Prompts => "prompts without completion",
+            Self::Steps => "feedback on single steps",
         })
     }
 }

@@ -1,0 +1,170 @@
+//! Parquet rows as JSON values, a row group at a time.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use ::parquet::data_type::Decimal;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::record::reader::{ReaderIter, TreeBuilder};
+use ::parquet::record::{Field, Row as Columns};
+use serde_json::{Map, Number, Value};
+
+use super::{Item, Row};
+use crate::error::Error;
+use crate::record::{Origin, Unit};
+
+/// Lists within lists deeper than this are a broken or hostile file.
+const DEPTH_MAX: usize = 64;
+
+/// A Parquet file that is being read.
+pub(super) struct Parquet {
+    file: Arc<Path>,
+    reader: SerializedFileReader<std::fs::File>,
+    group: usize,
+    rows: Option<ReaderIter>,
+    row: u64,
+    done: bool,
+}
+
+impl fmt::Debug for Parquet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parquet").field("file", &self.file).field("row", &self.row).finish()
+    }
+}
+
+impl Parquet {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let file = fs_err::File::open(path)?.into_parts().0;
+        let reader =
+            guarded(|| SerializedFileReader::new(file)).map_err(|detail| malformed(path, 1, detail))?;
+        Ok(Self { file: Arc::from(path), reader, group: 0, rows: None, row: 0, done: false })
+    }
+
+    pub(super) fn next_item(&mut self) -> Result<Option<Item>, Error> {
+        if self.done {
+            return Ok(None);
+        }
+        let found = self.next_row();
+        self.done = !matches!(found, Ok(Some(_)));
+        match found {
+            Ok(None) => Ok(None),
+            Ok(Some(columns)) => {
+                self.row += 1;
+                let origin =
+                    Origin { file: Arc::clone(&self.file), unit: Unit::Row, number: self.row };
+                Ok(Some(Item::Row(Row { origin, fields: object(columns, 0), cells: false })))
+            }
+            Err(detail) => Err(malformed(&self.file, self.row + 1, detail)),
+        }
+    }
+
+    fn next_row(&mut self) -> Result<Option<Columns>, String> {
+        loop {
+            if let Some(rows) = &mut self.rows {
+                if let Some(row) = guarded(|| rows.next().transpose())? {
+                    return Ok(Some(row));
+                }
+                self.rows = None;
+            }
+            if self.reader.num_row_groups() <= self.group {
+                return Ok(None);
+            }
+            let rows = guarded(|| {
+                let group = self.reader.get_row_group(self.group)?;
+                let schema = self.reader.metadata().file_metadata().schema_descr_ptr();
+                TreeBuilder::new().as_iter(schema, &*group)
+            })?;
+            self.group += 1;
+            self.rows = Some(rows);
+        }
+    }
+}
+
+/// Runs a piece of the decoder, which asserts on damaged pages instead of returning an error.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(explain(&error)),
+        Err(_) => Err("the file is damaged".into()),
+    }
+}
+
+fn explain(error: &ParquetError) -> String {
+    let text = error.to_string();
+    if text.contains("Disabled feature") || text.contains("codec") {
+        return format!(
+            "{text}; only snappy, zstd and no compression are read (rewrite it with `compression=\"zstd\"`)"
+        );
+    }
+    text
+}
+
+fn malformed(path: &Path, row: u64, detail: String) -> Error {
+    Error::Malformed { origin: Origin::row(path, row), format: "Parquet", detail }
+}
+
+fn object(columns: Columns, depth: usize) -> Map<String, Value> {
+    columns.into_columns().into_iter().map(|(name, field)| (name, value(field, depth))).collect()
+}
+
+/// A column's value; bytes that are no text, and numbers that JSON cannot hold, become null.
+fn value(field: Field, depth: usize) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(it) => Value::Bool(it),
+        Field::Byte(it) => Value::from(it),
+        Field::Short(it) => Value::from(it),
+        Field::Int(it) | Field::Date(it) | Field::TimeMillis(it) => Value::from(it),
+        Field::Long(it)
+        | Field::TimeMicros(it)
+        | Field::TimestampMillis(it)
+        | Field::TimestampMicros(it) => Value::from(it),
+        Field::UByte(it) => Value::from(it),
+        Field::UShort(it) => Value::from(it),
+        Field::UInt(it) => Value::from(it),
+        Field::ULong(it) => Value::from(it),
+        Field::Float16(it) => float(f64::from(it)),
+        Field::Float(it) => float(f64::from(it)),
+        Field::Double(it) => float(it),
+        Field::Decimal(it) => float(decimal(&it)),
+        Field::Str(it) => Value::String(it),
+        Field::Bytes(it) => {
+            std::str::from_utf8(it.data()).map_or(Value::Null, |text| Value::String(text.to_owned()))
+        }
+        // Deeper values cannot be messages, and recursion must end.
+        _ if DEPTH_MAX <= depth => Value::Null,
+        Field::Group(it) => Value::Object(object(it, depth + 1)),
+        Field::ListInternal(it) => {
+            Value::Array(it.elements().iter().map(|it| value(it.clone(), depth + 1)).collect())
+        }
+        Field::MapInternal(it) => Value::Object(
+            it.entries()
+                .iter()
+                .map(|(key, it)| (map_key(key), value(it.clone(), depth + 1)))
+                .collect(),
+        ),
+    }
+}
+
+fn map_key(key: &Field) -> String {
+    match key {
+        Field::Str(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn float(value: f64) -> Value {
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+fn decimal(value: &Decimal) -> f64 {
+    let bytes = value.data();
+    let Some(&first) = bytes.first() else { return 0.0 };
+    // Big-endian two's complement of any width.
+    let start = if first & 0x80 == 0 { 0.0 } else { -1.0 };
+    let whole = bytes.iter().fold(start, |sum, &byte| sum * 256.0 + f64::from(byte));
+    whole / 10_f64.powi(value.scale())
+}
