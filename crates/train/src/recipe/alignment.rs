@@ -1,0 +1,241 @@
+//! The section `alignment`: how the policy is trained.
+
+use std::path::PathBuf;
+
+use model::LoraSettings;
+use objectives::{Hinge, Ipo, Objective, Sigmoid};
+
+use super::{
+    dataset::Dataset,
+    model::Model,
+    problem::{Note, What},
+    read::{POSITIVE, Section, Words},
+    saving::{self, Evaluation},
+    tuning,
+};
+use crate::{
+    optimizer::OptimizerSettings,
+    schedule::{SchedulerType, Warmup},
+};
+
+/// How the policy is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alignment {
+    /// The run folder.
+    pub output_dir: PathBuf,
+    /// What is minimized.
+    pub objective: Objective,
+    /// What is trained.
+    pub tuning: Tuning,
+    /// How fast.
+    pub rates: Rates,
+    /// AdamW's constants, and clipping.
+    pub optimizer: OptimizerSettings,
+    /// Pairs a micro-batch as TRL counts; at least 1.
+    pub batch_size: usize,
+    /// Factor of `batch_size`; at least 1.
+    pub gradient_accumulation_steps: usize,
+    /// Passes over the data; at least 1.
+    pub num_epochs: u64,
+    /// Steps, in place of `num_epochs`; at least 1.
+    pub max_steps: Option<u64>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Steps between checkpoints; at least 1.
+    pub save_steps: u64,
+    /// Checkpoints kept; at least 1.
+    pub save_total_limit: Option<usize>,
+    /// Steps between entries of the history in `trainer_state.json`; at least 1.
+    pub logging_steps: u64,
+    /// What evaluations are for; absent without evaluation data.
+    pub evaluation: Option<Evaluation>,
+    /// Tokens in memory at once; at least 1.
+    pub tokens_per_micro_batch: usize,
+    /// Whether activations are computed twice; absent until the memory is planned.
+    pub gradient_checkpointing: Option<bool>,
+}
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tuning {
+    /// All weights.
+    Full,
+    /// A new adapter.
+    Lora(LoraSettings),
+    /// The adapter of `model.adapter`, with its own settings.
+    Adapter,
+}
+
+/// The learning rate over the run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// The peak; above 0.
+    pub learning_rate: f64,
+    /// The shape.
+    pub lr_scheduler_type: SchedulerType,
+    /// The way up.
+    pub warmup: Warmup,
+}
+
+impl SchedulerType {
+    pub(super) const WORDS: Words<Self> = &[
+        ("linear", Self::Linear),
+        ("cosine", Self::Cosine),
+        ("constant", Self::Constant),
+        ("constant_with_warmup", Self::ConstantWithWarmup),
+    ];
+}
+
+/// The default of `tokens_per_micro_batch`: enough rows for full-speed products, in an amount of
+/// memory that small machines have. A constant, so that a recipe gives the same bytes everywhere.
+pub const TOKENS_PER_MICRO_BATCH: usize = 4096;
+
+/// What the other sections decide.
+pub(super) struct Around<'a> {
+    pub(super) model: Option<&'a Model>,
+    pub(super) dataset: Option<&'a Dataset>,
+    /// Where the run goes if the recipe does not say.
+    pub(super) output_dir: PathBuf,
+}
+
+/// Reads the section.
+pub(super) fn read(
+    section: &mut Section<'_>,
+    around: Around<'_>,
+    notes: &mut Vec<Note>,
+) -> Option<Alignment> {
+    method(section, notes);
+    let objective = objective(section);
+    let has_adapter = around.model.is_some_and(|model| model.adapter.is_some());
+    let tuning = tuning::read(section, has_adapter, notes);
+    let save_steps = section.count("save_steps", 1).unwrap_or(500);
+    // A recipe without a readable dataset has its own problem already.
+    let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
+    Some(Alignment {
+        output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
+        objective: objective?,
+        tuning,
+        rates: rates(section),
+        optimizer: optimizer(section),
+        batch_size: size(section, "batch_size", 4),
+        gradient_accumulation_steps: size(section, "gradient_accumulation_steps", 4),
+        num_epochs: section.count("num_epochs", 1).unwrap_or(3),
+        max_steps: section.count_hinted("max_steps", 1, Some("leave it out for whole epochs")),
+        seed: section.count("seed", 0).unwrap_or(42),
+        save_steps,
+        save_total_limit: section
+            .count_hinted("save_total_limit", 1, Some("leave it out to keep all checkpoints"))
+            .map(|limit| limit as usize),
+        logging_steps: section.count("logging_steps", 1).unwrap_or(10),
+        evaluation: saving::read(section, has_evaluation, save_steps),
+        tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
+        gradient_checkpointing: section
+            .word("gradient_checkpointing", "gradient_checkpointing", CHECKPOINTING)
+            .flatten(),
+    })
+}
+
+pub(super) const CHECKPOINTING: Words<Option<bool>> =
+    &[("auto", None), ("true", Some(true)), ("false", Some(false))];
+
+fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
+    section.count(key, 1).map_or(default, |count| count as usize)
+}
+
+/// The method, and the keys that belong to one.
+fn method(section: &mut Section<'_>, notes: &mut Vec<Note>) {
+    let is_gdpo = section.word("method", "method", &[("dpo", false), ("gdpo", true)]);
+    let both = Some("need at least chosen + rejected responses");
+    let size = section.count_hinted("group_delay_size", 2, both);
+    let weight = section.number("group_delay_weight", 0.0.., ">= 0");
+    if is_gdpo == Some(true) {
+        let what = "`alignment.method: gdpo`".into();
+        let hint = "use `method: dpo`, with one pair a line";
+        section.report("method", What::NotYet { what, hint });
+        return;
+    }
+    notes.extend(size.map(|_| Note::GroupDelaySize));
+    notes.extend(weight.map(|_| Note::GroupDelayWeight));
+}
+
+fn objective(section: &mut Section<'_>) -> Option<Objective> {
+    let beta = section.number("beta", POSITIVE, "> 0").unwrap_or(0.1);
+    let label_smoothing =
+        section.number("label_smoothing", 0.0..0.5, ">= 0 and < 0.5").unwrap_or(0.0);
+    let words = &[("sigmoid", 0), ("hinge", 1), ("ipo", 2)];
+    let loss_type = match section.has("loss_type") {
+        true => section.word("loss_type", "loss_type", words)?,
+        false => 0,
+    };
+    let objective = match loss_type {
+        0 => return Some(Objective::Sigmoid(Sigmoid { beta, label_smoothing })),
+        1 => Objective::Hinge(Hinge { beta }),
+        _ => Objective::Ipo(Ipo { beta }),
+    };
+    if 0.0 < label_smoothing {
+        let is_hinge = matches!(objective, Objective::Hinge(_));
+        let when = if is_hinge { "with `loss_type: hinge`" } else { "with `loss_type: ipo`" };
+        let hint = "remove it, or use `loss_type: sigmoid`";
+        section.refuse("label_smoothing", when, hint);
+    }
+    Some(objective)
+}
+
+fn rates(section: &mut Section<'_>) -> Rates {
+    let lr_scheduler_type = section
+        .word("lr_scheduler_type", "lr_scheduler_type", SchedulerType::WORDS)
+        .unwrap_or(SchedulerType::Linear);
+    Rates {
+        learning_rate: section.number("learning_rate", POSITIVE, "> 0").unwrap_or(1e-5),
+        lr_scheduler_type,
+        warmup: warmup(section, lr_scheduler_type),
+    }
+}
+
+fn warmup(section: &mut Section<'_>, kind: SchedulerType) -> Warmup {
+    let ratio = section.number("warmup_ratio", 0.0..=1.0, ">= 0 and <= 1");
+    let share = section.node("warmup_steps").and_then(super::tree::Node::as_number);
+    let steps = if share.is_some_and(|share| 0.0 < share && share < 1.0) {
+        let got = share.map(|share| share.to_string()).unwrap_or_default();
+        let hint = Some("for a share of all steps write `warmup_ratio`");
+        let key = "warmup_steps";
+        section.report(key, What::OutOfRange { key, range: "a whole number", got, hint });
+        None
+    } else {
+        section.count("warmup_steps", 0)
+    };
+    if section.has("warmup_ratio") && section.has("warmup_steps") {
+        let first = "`warmup_steps`".into();
+        let second = "`warmup_ratio`".into();
+        let hint = "keep one of the two".into();
+        section.report("warmup_ratio", What::Conflict { first, second, hint });
+    }
+    let warmup = match (steps, ratio) {
+        (Some(steps), _) => Warmup::Steps(steps),
+        (None, Some(ratio)) => Warmup::Ratio(ratio),
+        (None, None) if kind == SchedulerType::Constant => Warmup::Steps(0),
+        (None, None) => Warmup::Ratio(0.1),
+    };
+    if kind == SchedulerType::Constant {
+        let when = "with `lr_scheduler_type: constant`";
+        let hint = "remove it, or use `lr_scheduler_type: constant_with_warmup`";
+        if steps.is_some_and(|steps| 0 < steps) {
+            section.refuse("warmup_steps", when, hint);
+        }
+        if ratio.is_some_and(|ratio| 0.0 < ratio) {
+            section.refuse("warmup_ratio", when, hint);
+        }
+    }
+    warmup
+}
+
+fn optimizer(section: &mut Section<'_>) -> OptimizerSettings {
+    let told = ">= 0 and < 1";
+    OptimizerSettings {
+        adam_beta1: section.number("adam_beta1", 0.0..1.0, told).unwrap_or(0.9),
+        adam_beta2: section.number("adam_beta2", 0.0..1.0, told).unwrap_or(0.999),
+        adam_epsilon: section.number("adam_epsilon", POSITIVE, "> 0").unwrap_or(1e-8),
+        weight_decay: section.number("weight_decay", 0.0.., ">= 0").unwrap_or(0.01),
+        max_grad_norm: section.number("max_grad_norm", 0.0.., ">= 0").unwrap_or(1.0),
+    }
+}

@@ -1,0 +1,228 @@
+//! The section `dataset`: which records, how long, and how they become text.
+
+use super::{
+    problem::What,
+    read::{POSITIVE, Section, Words},
+    tree::{Entry, Node, Value},
+};
+
+/// Which records to learn from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Files and folders; never empty.
+    pub sources: Vec<Source>,
+    /// How the files are read.
+    pub format: Format,
+    /// The field that holds the prompt.
+    pub prompt_field: String,
+    /// The field that holds the chosen completion.
+    pub chosen_field: String,
+    /// The field that holds the rejected completion.
+    pub rejected_field: String,
+    /// The split to train on, where there are splits.
+    pub train_split: String,
+    /// Pairs to evaluate on.
+    pub eval_path: Option<String>,
+    /// The split to evaluate on.
+    pub eval_split: Option<String>,
+    /// The share of prompts set apart to evaluate on; above 0, below 1.
+    pub eval_fraction: Option<f64>,
+    /// Tokens of prompt and completion; absent until the model's context is known.
+    pub max_length: Option<usize>,
+    /// Tokens of a prompt.
+    pub max_prompt_length: Option<usize>,
+    /// Where tokens are dropped.
+    pub truncation_side: Side,
+    /// Whether records go through the model's template.
+    pub chat_template: ChatTemplate,
+}
+
+/// A file or folder with its weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// A file or a folder.
+    pub path: String,
+    /// How often each of its records is taken an epoch; above 0.
+    pub weight: f64,
+}
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// By the ending and the first bytes.
+    Auto,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Parquet.
+    Parquet,
+}
+
+/// An end of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The beginning.
+    Left,
+    /// The end.
+    Right,
+}
+
+/// Whether records go through the model's template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChatTemplate {
+    /// Records of messages do, records of strings do not.
+    Auto,
+    /// All do; strings are wrapped as user and assistant turns.
+    Always,
+    /// None does; records of messages are refused.
+    Never,
+}
+
+impl Format {
+    pub(super) const WORDS: Words<Self> = &[
+        ("auto", Self::Auto),
+        ("json", Self::Json),
+        ("csv", Self::Csv),
+        ("jsonl", Self::Jsonl),
+        ("parquet", Self::Parquet),
+    ];
+}
+
+impl Side {
+    pub(super) const WORDS: Words<Self> = &[("left", Self::Left), ("right", Self::Right)];
+}
+
+impl ChatTemplate {
+    pub(super) const WORDS: Words<Self> =
+        &[("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
+}
+
+impl Dataset {
+    /// Whether there is anything to evaluate on.
+    pub fn has_evaluation(&self) -> bool {
+        self.eval_path.is_some() || self.eval_split.is_some() || self.eval_fraction.is_some()
+    }
+}
+
+/// Reads the section.
+pub(super) fn read(section: &mut Section<'_>) -> Option<Dataset> {
+    let sources = sources(section);
+    if !section.has("path") {
+        let key = "dataset.path".into();
+        section.report("path", What::Missing { key, example: "path: ./data/preferences.jsonl" });
+    }
+    let format = section.word("format", "dataset format", Format::WORDS);
+    let field = |section: &mut Section<'_>, key, default: &str| {
+        section.text(key).unwrap_or_else(|| default.to_owned())
+    };
+    let dataset = Dataset {
+        sources: sources.unwrap_or_default(),
+        format: format.unwrap_or(Format::Auto),
+        prompt_field: field(section, "prompt_field", "prompt"),
+        chosen_field: field(section, "chosen_field", "chosen"),
+        rejected_field: field(section, "rejected_field", "rejected"),
+        train_split: field(section, "train_split", "train"),
+        eval_path: section.text("eval_path"),
+        eval_split: section.text("eval_split"),
+        eval_fraction: eval_fraction(section),
+        max_length: section.count("max_length", 2).map(|count| count as usize),
+        max_prompt_length: section.count("max_prompt_length", 1).map(|count| count as usize),
+        truncation_side: section
+            .word("truncation_side", "truncation side", Side::WORDS)
+            .unwrap_or(Side::Right),
+        chat_template: section
+            .word("chat_template", "chat template", ChatTemplate::WORDS)
+            .unwrap_or(ChatTemplate::Auto),
+    };
+    check(section, &dataset);
+    (!dataset.sources.is_empty()).then_some(dataset)
+}
+
+fn eval_fraction(section: &mut Section<'_>) -> Option<f64> {
+    // The upper end lies outside, the lower one too.
+    let below_one = (POSITIVE.0, std::ops::Bound::Excluded(1.0));
+    section.number("eval_fraction", below_one, "> 0 and < 1")
+}
+
+fn check(section: &mut Section<'_>, dataset: &Dataset) {
+    for other in ["eval_path", "eval_split"] {
+        if dataset.eval_fraction.is_some() && section.has(other) {
+            let first = "`dataset.eval_fraction`".into();
+            let second = format!("`dataset.{other}`");
+            let hint = format!("keep `eval_fraction` to set training data apart, or `{other}`");
+            section.report("eval_fraction", What::Conflict { first, second, hint });
+        }
+    }
+    if dataset.eval_path.is_none() && dataset.eval_split.as_ref() == Some(&dataset.train_split) {
+        let first = "`dataset.eval_split`".into();
+        let second = "`dataset.train_split`".into();
+        let hint = "evaluate on another split, or set `eval_fraction`".into();
+        section.report("eval_split", What::Conflict { first, second, hint });
+    }
+    if let (Some(prompt), Some(all)) = (dataset.max_prompt_length, dataset.max_length)
+        && all <= prompt
+    {
+        let first = format!("`max_prompt_length: {prompt}`");
+        let second = format!("`max_length: {all}`");
+        let hint = "leave room for the completion: raise `dataset.max_length`".into();
+        section.report("max_prompt_length", What::Conflict { first, second, hint });
+    }
+}
+
+/// The sources: a text, or a list of texts and `{path, weight}`.
+fn sources(section: &mut Section<'_>) -> Option<Vec<Source>> {
+    let node = section.node("path")?;
+    let items = match &node.value {
+        Value::List(items) => items.iter().collect(),
+        _ => vec![node],
+    };
+    let sources: Vec<Source> = items.iter().filter_map(|item| source(section, item)).collect();
+    if items.is_empty() {
+        section.wrong("path", "a path or a list of paths", "an empty list".into());
+    }
+    (sources.len() == items.len()).then_some(sources)
+}
+
+fn source(section: &mut Section<'_>, item: &Node) -> Option<Source> {
+    let wrong = |section: &mut Section<'_>, node: &Node, key, wanted| {
+        let got = node.value.describe();
+        section.report_at(node.place.clone(), What::WrongKind { key, wanted, got });
+    };
+    let entries = match &item.value {
+        Value::Scalar(path) if !path.trim().is_empty() => {
+            return Some(Source { path: path.clone(), weight: 1.0 });
+        }
+        Value::Map(entries) => entries,
+        _ => {
+            wrong(section, item, "path", "a path, or a mapping of `path` and `weight`");
+            return None;
+        }
+    };
+    let mut found = Source { path: String::new(), weight: 1.0 };
+    for Entry { key, place, node } in entries {
+        match (&**key, &node.value) {
+            ("path", Value::Scalar(path)) => found.path.clone_from(path),
+            ("weight", Value::Scalar(text)) => {
+                match text.parse::<f64>().ok().filter(|weight| 0.0 < *weight && weight.is_finite())
+                {
+                    Some(weight) => found.weight = weight,
+                    None => wrong(section, node, "weight", "a number > 0"),
+                }
+            }
+            ("path" | "weight", _) => wrong(section, node, "path", "a path, and `weight` a number"),
+            _ => {
+                let key = format!("dataset.path.{key}");
+                let instead = Some("an item has `path` and `weight`".into());
+                section.report_at(place.clone(), What::UnknownKey { key, instead });
+            }
+        }
+    }
+    if found.path.is_empty() {
+        wrong(section, item, "path", "a path, or a mapping of `path` and `weight`");
+        return None;
+    }
+    Some(found)
+}

@@ -1,0 +1,353 @@
+//! Every key of a recipe: what it means, its range and its default.
+//!
+//! This table decides which keys exist and feeds the generated reference; the readers beside it
+//! decide what a value means. A test goes through the table and shows that every key acts.
+
+/// A key of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The section it stands in; empty for keys at the root.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Meaning, unit and range.
+    pub meaning: &'static str,
+    /// What holds where the recipe is silent.
+    pub default: &'static str,
+    /// Whether a resumed run may have another value: it changes no number.
+    pub is_free: bool,
+}
+
+impl Key {
+    /// The key with its section, as messages name it.
+    pub fn path(&self) -> String {
+        if self.section.is_empty() {
+            self.name.to_owned()
+        } else {
+            format!("{}.{}", self.section, self.name)
+        }
+    }
+}
+
+/// The sections, in the order in which a recipe is written.
+pub const SECTIONS: [&str; 3] = ["model", "dataset", "alignment"];
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { section, name, meaning, default, is_free: false }
+}
+
+const fn free(key: Key) -> Key {
+    Key { is_free: true, ..key }
+}
+
+const fn model(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    key("model", name, default, meaning)
+}
+
+const fn dataset(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    key("dataset", name, default, meaning)
+}
+
+const fn alignment(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    key("alignment", name, default, meaning)
+}
+
+/// Every key, in the order in which a resolved recipe is written.
+pub const KEYS: &[Key] = &[
+    model(
+        "path",
+        "required",
+        "the model: a folder, a GGUF file, or a hub id that is in the Hugging Face cache",
+    ),
+    model(
+        "base_model",
+        "none",
+        "hub id or folder whose tokenizer is used, and which the adapter names as its base",
+    ),
+    model("adapter", "none", "a PEFT adapter to go on training, in place of a new one"),
+    model(
+        "reference",
+        "`adapter` with an adapter, else `base`",
+        "what the policy is held to: `base` (the weights without any adapter), `adapter` (the given adapter as it is at the start), or the path of another adapter",
+    ),
+    model(
+        "precision",
+        "auto",
+        "operands of products: `bf16`, `f32`, or `auto` (bf16 where the processor multiplies it, else f32)",
+    ),
+    model("load_in_4bit", "false", "quantize frozen weights to 4 bits; only `false` so far"),
+    model(
+        "dequantize",
+        "true",
+        "widen the low-bit blocks of a GGUF file when they are loaded; only `true` so far",
+    ),
+    dataset(
+        "path",
+        "required",
+        "a file or folder of preferences, or a list of them; an item may be `{path, weight}`, where a weight of 2 takes every record twice an epoch and 0.5 every other one",
+    ),
+    dataset(
+        "format",
+        "auto",
+        "`auto` (by the ending and the first bytes), `json`, `jsonl`, `csv` or `parquet`",
+    ),
+    dataset("prompt_field", "prompt", "the field that holds the prompt"),
+    dataset("chosen_field", "chosen", "the field that holds the chosen completion"),
+    dataset("rejected_field", "rejected", "the field that holds the rejected completion"),
+    dataset("train_split", "train", "the split to train on, where the dataset has splits"),
+    dataset("eval_path", "none", "a file or folder of pairs to evaluate on"),
+    dataset("eval_split", "none", "the split to evaluate on"),
+    dataset(
+        "eval_fraction",
+        "none",
+        "the share of prompts set apart to evaluate on; above 0, below 1",
+    ),
+    dataset(
+        "max_length",
+        "1024, or the model's context if that is shorter",
+        "tokens of prompt and completion together; at least 2",
+    ),
+    dataset(
+        "max_prompt_length",
+        "none",
+        "tokens of a prompt; its beginning is dropped; at least 1",
+    ),
+    dataset(
+        "truncation_side",
+        "right",
+        "where tokens are dropped if a pair is longer than `max_length`: `right` (the end) or `left` (the beginning)",
+    ),
+    dataset(
+        "chat_template",
+        "auto",
+        "`auto` (records of messages go through the model's template, records of strings do not), `always` or `never`",
+    ),
+    alignment("method", "dpo", "the shape of the data: `dpo` (pairs)"),
+    free(alignment(
+        "output_dir",
+        "./checkpoints/<model>-aligned-<time>",
+        "the run folder; new or empty",
+    )),
+    alignment(
+        "beta",
+        "0.1",
+        "how strongly the policy is held to the reference; above 0, usually 0.1 to 0.5",
+    ),
+    alignment("loss_type", "sigmoid", "the objective: `sigmoid`, `hinge` or `ipo`"),
+    alignment(
+        "label_smoothing",
+        "0",
+        "the share of labels taken to be flipped, for `sigmoid`; at least 0, below 0.5",
+    ),
+    alignment(
+        "group_delay_size",
+        "none",
+        "completions ranked a prompt, for `method: gdpo`; at least 2",
+    ),
+    alignment(
+        "group_delay_weight",
+        "none",
+        "weight of the ranking loss, for `method: gdpo`; at least 0",
+    ),
+    alignment("use_lora", "true", "train low-rank adapters; `false` trains all weights"),
+    alignment("lora_r", "16", "rank of the adapters; at least 1"),
+    alignment("lora_alpha", "32", "scale of the adapters, divided by the rank; above 0"),
+    alignment("lora_dropout", "0", "not used: alignment runs without dropout"),
+    alignment("disable_dropout", "true", "run without dropout; only `true` so far"),
+    alignment("use_rslora", "false", "divide `lora_alpha` by the root of the rank"),
+    alignment(
+        "target_modules",
+        "all-linear",
+        "linears that carry an adapter, by the end of their names, or `all-linear` (all but the head)",
+    ),
+    alignment("layers_to_transform", "all", "blocks that carry adapters, from 0"),
+    alignment("learning_rate", "1e-5", "peak learning rate; above 0"),
+    alignment(
+        "lr_scheduler_type",
+        "linear",
+        "`linear`, `cosine`, `constant` or `constant_with_warmup`",
+    ),
+    alignment("warmup_steps", "none", "steps of warm-up; the first one has rate 0"),
+    alignment(
+        "warmup_ratio",
+        "0.1, or 0 for `constant`",
+        "warm-up as a share of all steps, rounded up; at least 0, at most 1",
+    ),
+    alignment(
+        "batch_size",
+        "4",
+        "pairs a micro-batch as TRL counts; with `gradient_accumulation_steps` the pairs of a step; at least 1",
+    ),
+    alignment("gradient_accumulation_steps", "4", "factor of `batch_size`; at least 1"),
+    alignment("num_epochs", "3", "passes over the data; at least 1"),
+    alignment("max_steps", "none", "optimizer steps, in place of `num_epochs`; at least 1"),
+    alignment("weight_decay", "0.01", "decoupled decay, not of biases and norms; at least 0"),
+    alignment("adam_beta1", "0.9", "decay of the gradient's mean; at least 0, below 1"),
+    alignment("adam_beta2", "0.999", "decay of the gradient's square; at least 0, below 1"),
+    alignment("adam_epsilon", "1e-8", "added to the root of the square; above 0"),
+    alignment(
+        "max_grad_norm",
+        "1.0",
+        "gradients are scaled down to this norm; at least 0, 0 for never",
+    ),
+    alignment("seed", "42", "seed of everything random; a whole number"),
+    free(alignment("save_steps", "500", "steps between checkpoints; at least 1")),
+    free(alignment(
+        "save_total_limit",
+        "none",
+        "checkpoints kept, the best one among them; at least 1",
+    )),
+    alignment(
+        "eval_steps",
+        "`save_steps`, with evaluation data",
+        "steps between evaluations; at least 1",
+    ),
+    free(alignment(
+        "logging_steps",
+        "10",
+        "steps between entries of `log_history` in `trainer_state.json`; at least 1",
+    )),
+    alignment(
+        "load_best_model_at_end",
+        "false",
+        "end with the best evaluated weights, not the last ones",
+    ),
+    alignment(
+        "metric_for_best_model",
+        "eval_loss",
+        "the metric that says which checkpoint is best",
+    ),
+    alignment(
+        "early_stopping_patience",
+        "none",
+        "evaluations without improvement before the run ends; at least 1",
+    ),
+    alignment(
+        "tokens_per_micro_batch",
+        "4096",
+        "tokens in memory at once; changes memory and speed, and rounding; at least 1",
+    ),
+    alignment(
+        "gradient_checkpointing",
+        "auto",
+        "compute activations twice to save memory: `true`, `false` or `auto` (only if memory is short)",
+    ),
+    free(key("", "device", "auto", "`auto`, `cpu` or `cuda`")),
+    free(key(
+        "",
+        "threads",
+        "all cores",
+        "threads of the processor; changes no result; at least 1",
+    )),
+];
+
+/// The key of that section and name.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// The names in a section.
+pub(super) fn names(section: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter(move |key| key.section == section).map(|key| key.name)
+}
+
+/// What to write in place of a name that is no key of its section.
+///
+/// Another tool's name comes first, then the same name in another section, then the nearest name.
+pub(super) fn instead(section: &str, name: &str) -> Option<String> {
+    if let Some(advice) = super::peers::advice(name) {
+        return Some(advice);
+    }
+    let elsewhere = KEYS.iter().find(|key| key.name == name);
+    if let Some(key) = elsewhere {
+        return Some(format!("it belongs at `{}`", key.path()));
+    }
+    let sections = if section.is_empty() { &SECTIONS[..] } else { &[] };
+    let here = nearest(name, names(section).chain(sections.iter().copied()));
+    if let Some(near) = here {
+        return Some(format!("the nearest key is `{near}`"));
+    }
+    let near = nearest(name, KEYS.iter().map(|key| key.name))?;
+    let key = KEYS.iter().find(|key| key.name == near)?;
+    Some(format!("the nearest key is `{}`", key.path()))
+}
+
+/// The word with the fewest edits, if it is near enough to be meant.
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (edits, near) = known.map(|known| (distance(name, known), known)).min()?;
+    (edits <= name.len() / 3).then_some(near)
+}
+
+/// Edits between two words: insertions, deletions, substitutions and swaps of neighbours.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let mut rows = vec![vec![0; right.len() + 1]; left.len() + 1];
+    for (index, row) in rows.iter_mut().enumerate() {
+        row[0] = index;
+    }
+    rows[0] = (0..=right.len()).collect();
+    for i in 1..=left.len() {
+        for j in 1..=right.len() {
+            let differs = usize::from(left[i - 1] != right[j - 1]);
+            let mut best =
+                (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + differs);
+            let is_swap =
+                i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
+            if is_swap {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[left.len()][right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_edits() {
+        for (left, right, edits) in [
+            ("beta", "beta", 0),
+            ("bata", "beta", 1),
+            ("btea", "beta", 1),
+            ("", "ab", 2),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(left, right), edits, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_leads_to_the_right_one() {
+        let cases = [
+            ("alignment", "learning_rat", Some("the nearest key is `learning_rate`")),
+            ("model", "beta", Some("it belongs at `alignment.beta`")),
+            ("", "beta", Some("it belongs at `alignment.beta`")),
+            ("", "modle", Some("the nearest key is `model`")),
+            ("", "sedd", Some("the nearest key is `alignment.seed`")),
+            (
+                "alignment",
+                "lr",
+                Some("`lr` is Hugging Face's name; here it is `alignment.learning_rate`"),
+            ),
+            ("alignment", "colour_of_the_sky", None),
+        ];
+        for (section, name, wanted) in cases {
+            assert_eq!(instead(section, name).as_deref(), wanted, "{section}.{name}");
+        }
+    }
+
+    #[test]
+    fn no_key_is_listed_twice() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[index + 1..].iter().all(|other| other.path() != key.path()));
+        }
+    }
+}

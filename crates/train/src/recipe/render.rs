@@ -1,0 +1,213 @@
+//! Writing a recipe so that it reads back to itself.
+//!
+//! Every key that acts is written, with its value or `null`; keys that could have no effect are
+//! left out, as they would be refused. Numbers are written so that every YAML reader sees one.
+
+use std::fmt::Write as _;
+
+use ::model::Targets;
+use objectives::Objective;
+
+use super::{
+    Alignment, Dataset, Device, Format, Model, Precision, Recipe, Reference, Tuning,
+    alignment::CHECKPOINTING,
+    dataset::{ChatTemplate, Side, Source},
+    keys::SECTIONS,
+    read::Words,
+};
+use crate::schedule::{SchedulerType, Warmup};
+
+/// A key with its section, and its value as YAML.
+pub(super) type Row = (&'static str, &'static str, String);
+
+impl Recipe {
+    /// The recipe as YAML, every key in the order of [`super::KEYS`].
+    pub fn render(&self) -> String {
+        let rows = self.rows();
+        let mut text = String::new();
+        for section in SECTIONS {
+            let _ = writeln!(text, "{section}:");
+            for (_, key, value) in rows.iter().filter(|row| row.0 == section) {
+                let _ = writeln!(text, "  {key}: {value}");
+            }
+        }
+        for (_, key, value) in rows.iter().filter(|row| row.0.is_empty()) {
+            let _ = writeln!(text, "{key}: {value}");
+        }
+        text
+    }
+
+    /// Every key that acts, with its value.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let mut rows = model(&self.model);
+        rows.extend(dataset(&self.dataset));
+        rows.extend(training(&self.alignment));
+        rows.extend(saving(&self.alignment));
+        rows.push(("", "device", word(Device::WORDS, self.device).into()));
+        rows.push(("", "threads", optional(self.threads)));
+        rows
+    }
+}
+
+fn model(model: &Model) -> Vec<Row> {
+    let reference = match &model.reference {
+        Reference::Base => "base".into(),
+        Reference::Adapter => "adapter".into(),
+        Reference::Path(path) => quoted(path),
+    };
+    let row = |key, value| ("model", key, value);
+    vec![
+        row("path", quoted(&model.path)),
+        row("base_model", optional_text(model.base_model.as_ref())),
+        row("adapter", optional_text(model.adapter.as_ref())),
+        row("reference", reference),
+        row("precision", word(Precision::WORDS, model.precision).into()),
+    ]
+}
+
+fn dataset(dataset: &Dataset) -> Vec<Row> {
+    let row = |key, value| ("dataset", key, value);
+    let template = word(ChatTemplate::WORDS, dataset.chat_template);
+    vec![
+        row("path", sources(&dataset.sources)),
+        row("format", word(Format::WORDS, dataset.format).into()),
+        row("prompt_field", quoted(&dataset.prompt_field)),
+        row("chosen_field", quoted(&dataset.chosen_field)),
+        row("rejected_field", quoted(&dataset.rejected_field)),
+        row("train_split", quoted(&dataset.train_split)),
+        row("eval_path", optional_text(dataset.eval_path.as_ref())),
+        row("eval_split", optional_text(dataset.eval_split.as_ref())),
+        row("eval_fraction", dataset.eval_fraction.map_or_else(null, number)),
+        row("max_length", optional(dataset.max_length)),
+        row("max_prompt_length", optional(dataset.max_prompt_length)),
+        row("truncation_side", word(Side::WORDS, dataset.truncation_side).into()),
+        row("chat_template", template.into()),
+    ]
+}
+
+fn training(alignment: &Alignment) -> Vec<Row> {
+    let row = |key, value| ("alignment", key, value);
+    let mut rows = vec![
+        row("method", "dpo".into()),
+        row("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
+    ];
+    let (beta, smoothing) = match alignment.objective {
+        Objective::Sigmoid(sigmoid) => (sigmoid.beta, Some(sigmoid.label_smoothing)),
+        Objective::Hinge(hinge) => (hinge.beta, None),
+        Objective::Ipo(ipo) => (ipo.beta, None),
+    };
+    rows.push(row("beta", number(beta)));
+    rows.push(row("loss_type", alignment.objective.name().into()));
+    rows.extend(smoothing.map(|smoothing| row("label_smoothing", number(smoothing))));
+    rows.push(row("use_lora", (alignment.tuning != Tuning::Full).to_string()));
+    if let Tuning::Lora(lora) = &alignment.tuning {
+        rows.push(row("lora_r", lora.r.to_string()));
+        rows.push(row("lora_alpha", number(lora.lora_alpha)));
+        rows.push(row("use_rslora", lora.use_rslora.to_string()));
+        rows.push(row(
+            "target_modules",
+            match &lora.targets {
+                Targets::AllLinear => "all-linear".into(),
+                Targets::Named(names) => list(names.iter().map(|name| quoted(name))),
+            },
+        ));
+        let layers = lora.layers_to_transform.as_ref();
+        let layers = layers.map(|layers| list(layers.iter().map(ToString::to_string)));
+        rows.push(row("layers_to_transform", layers.unwrap_or_else(null)));
+    }
+    let rates = alignment.rates;
+    rows.push(row("learning_rate", number(rates.learning_rate)));
+    let kind = word(SchedulerType::WORDS, rates.lr_scheduler_type);
+    rows.push(row("lr_scheduler_type", kind.into()));
+    rows.push(match rates.warmup {
+        Warmup::Steps(steps) => row("warmup_steps", steps.to_string()),
+        Warmup::Ratio(ratio) => row("warmup_ratio", number(ratio)),
+    });
+    rows
+}
+
+fn saving(alignment: &Alignment) -> Vec<Row> {
+    let row = |key, value| ("alignment", key, value);
+    let optimizer = alignment.optimizer;
+    let mut rows = vec![
+        row("batch_size", alignment.batch_size.to_string()),
+        row("gradient_accumulation_steps", alignment.gradient_accumulation_steps.to_string()),
+        row("num_epochs", alignment.num_epochs.to_string()),
+        row("max_steps", optional(alignment.max_steps)),
+        row("weight_decay", number(optimizer.weight_decay)),
+        row("adam_beta1", number(optimizer.adam_beta1)),
+        row("adam_beta2", number(optimizer.adam_beta2)),
+        row("adam_epsilon", number(optimizer.adam_epsilon)),
+        row("max_grad_norm", number(optimizer.max_grad_norm)),
+        row("seed", alignment.seed.to_string()),
+        row("save_steps", alignment.save_steps.to_string()),
+        row("save_total_limit", optional(alignment.save_total_limit)),
+    ];
+    if let Some(evaluation) = alignment.evaluation {
+        rows.push(row("eval_steps", evaluation.eval_steps.to_string()));
+    }
+    rows.push(row("logging_steps", alignment.logging_steps.to_string()));
+    if let Some(evaluation) = alignment.evaluation {
+        let patience = optional(evaluation.early_stopping_patience);
+        rows.push(row("load_best_model_at_end", evaluation.load_best_model_at_end.to_string()));
+        rows.push(row("metric_for_best_model", evaluation.metric_for_best_model.name().into()));
+        rows.push(row("early_stopping_patience", patience));
+    }
+    rows.push(row("tokens_per_micro_batch", alignment.tokens_per_micro_batch.to_string()));
+    let checkpointing = word(CHECKPOINTING, alignment.gradient_checkpointing);
+    rows.push(row("gradient_checkpointing", checkpointing.into()));
+    rows
+}
+
+/// The word for a value; every value has one.
+pub(super) fn word<T: PartialEq + Copy>(words: Words<T>, value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("null", |(word, _)| word)
+}
+
+fn null() -> String {
+    "null".into()
+}
+
+fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(null, |value| value.to_string())
+}
+
+fn optional_text(text: Option<&String>) -> String {
+    text.map_or_else(null, |text| quoted(text))
+}
+
+/// A text in double quotes; JSON's escapes are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The shortest text that reads back to the same number, with the point that YAML 1.1 wants.
+fn number(value: f64) -> String {
+    let text = format!("{value:?}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => {
+            let point = if mantissa.contains('.') { "" } else { ".0" };
+            let sign = if exponent.starts_with('-') { "" } else { "+" };
+            format!("{mantissa}{point}e{sign}{exponent}")
+        }
+        None => text,
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+fn sources(sources: &[Source]) -> String {
+    let is_plain = |source: &Source| source.weight.to_bits() == 1.0_f64.to_bits();
+    match sources {
+        [source] if is_plain(source) => quoted(&source.path),
+        _ => list(sources.iter().map(|source| {
+            if is_plain(source) {
+                quoted(&source.path)
+            } else {
+                format!("{{path: {}, weight: {}}}", quoted(&source.path), number(source.weight))
+            }
+        })),
+    }
+}

@@ -1,0 +1,590 @@
+//! Tests of whole recipes.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use snapbox::{assert_data_eq, str};
+
+use super::*;
+use crate::schedule::{SchedulerType, Warmup};
+
+const TIME: &str = "20260225-120000";
+
+/// The recipe that LexAlign's design prints, comments and all.
+const LEXALIGN: &str = r#"# config/align.yaml
+model:
+  path: "./checkpoints/gpt2-finetuned"  # Path to fine-tuned model
+  base_model: "gpt2"                     # Optional: HF repo ID for tokenizer
+
+dataset:
+  path: "./data/preference-dataset"      # Path to preference dataset
+  format: "auto"                         # auto, json, csv, jsonl
+  prompt_field: "prompt"                 # Field containing prompt
+  chosen_field: "chosen"                 # Field containing chosen response
+  rejected_field: "rejected"             # Field containing rejected response
+  train_split: "train"                   # Dataset split to use
+
+alignment:
+  method: "dpo"                          # dpo or gdpo
+  output_dir: "./checkpoints/gpt2-aligned"  # Optional, defaults to ./checkpoints/<model>-aligned-<timestamp>
+
+  # DPO/GDPO parameters
+  beta: 0.1                              # DPO beta parameter (temperature)
+  loss_type: "sigmoid"                   # sigmoid, hinge, or ipo (for DPO)
+
+  # GDPO specific (only used if method: gdpo)
+  group_delay_size: 4                    # Number of responses to rank per prompt
+  group_delay_weight: 0.5                # Weight for group delay loss
+
+  # LoRA/QLoRA for alignment (optional, can also train full model)
+  use_lora: true
+  lora_r: 16
+  lora_alpha: 32
+  lora_dropout: 0.05
+  target_modules:
+    - "q_proj"
+    - "v_proj"
+
+  # Training hyperparameters
+  learning_rate: 1e-5
+  batch_size: 4
+  gradient_accumulation_steps: 4
+  num_epochs: 3
+  warmup_steps: 100
+  weight_decay: 0.01
+
+  # Checkpointing
+  save_steps: 500
+  max_steps: null                        # Optional: override epoch-based training
+
+# Hardware
+device: "cuda"                           # cuda or cpu
+"#;
+
+const SHORTEST: &str = "model:\n  path: org/model-1B\ndataset:\n  path: pairs.jsonl\n";
+
+fn good(text: &str) -> Checked {
+    check(text, &[], TIME).unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))
+}
+
+/// The problems of a recipe as they are printed, each with its hint.
+fn told(text: &str, overrides: &[&str]) -> String {
+    let overrides: Vec<Override> = overrides.iter().map(|text| Override::set(text)).collect();
+    let list = check(text, &overrides, TIME).unwrap_err();
+    let problems = Problems { file: "align.yaml".into(), list };
+    let mut text = String::new();
+    for problem in &problems.list {
+        let _ = writeln!(text, "{}", problems.render(problem));
+        if let Some(hint) = problem.hint() {
+            let _ = writeln!(text, "  -> {hint}");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_recipe_that_lexalign_prints_runs_unchanged() {
+    let Checked { recipe, notes } = good(LEXALIGN);
+    assert_eq!(notes, [Note::GroupDelaySize, Note::GroupDelayWeight, Note::LoraDropout]);
+    assert_eq!(recipe.model.base_model.as_deref(), Some("gpt2"));
+    assert_eq!(recipe.alignment.rates.learning_rate.to_bits(), 1e-5_f64.to_bits());
+    assert_eq!(recipe.alignment.rates.warmup, Warmup::Steps(100));
+    assert_eq!(recipe.alignment.output_dir, Path::new("./checkpoints/gpt2-aligned"));
+    assert_eq!(recipe.device, Device::Cuda);
+    let Tuning::Lora(lora) = &recipe.alignment.tuning else { panic!("an adapter") };
+    assert_eq!(lora.targets, ::model::Targets::Named(vec!["q_proj".into(), "v_proj".into()]));
+}
+
+#[test]
+fn a_short_recipe_gets_these_defaults() {
+    assert_data_eq!(
+        good(SHORTEST).recipe.render(),
+        str![[r#"
+model:
+  path: "org/model-1B"
+  base_model: null
+  adapter: null
+  reference: base
+  precision: auto
+dataset:
+  path: "pairs.jsonl"
+  format: auto
+  prompt_field: "prompt"
+  chosen_field: "chosen"
+  rejected_field: "rejected"
+  train_split: "train"
+  eval_path: null
+  eval_split: null
+  eval_fraction: null
+  max_length: null
+  max_prompt_length: null
+  truncation_side: right
+  chat_template: auto
+alignment:
+  method: dpo
+  output_dir: "./checkpoints/model-1B-aligned-20260225-120000"
+  beta: 0.1
+  loss_type: sigmoid
+  label_smoothing: 0.0
+  use_lora: true
+  lora_r: 16
+  lora_alpha: 32.0
+  use_rslora: false
+  target_modules: all-linear
+  layers_to_transform: null
+  learning_rate: 1.0e-5
+  lr_scheduler_type: linear
+  warmup_ratio: 0.1
+  batch_size: 4
+  gradient_accumulation_steps: 4
+  num_epochs: 3
+  max_steps: null
+  weight_decay: 0.01
+  adam_beta1: 0.9
+  adam_beta2: 0.999
+  adam_epsilon: 1.0e-8
+  max_grad_norm: 1.0
+  seed: 42
+  save_steps: 500
+  save_total_limit: null
+  logging_steps: 10
+  tokens_per_micro_batch: 4096
+  gradient_checkpointing: auto
+device: auto
+threads: null
+
+"#]]
+    );
+}
+
+/// A value for each key that is not its default, with what must stand beside it.
+fn sample(key: &str) -> (&'static str, &'static [&'static str]) {
+    const EVAL: &[&str] = &["dataset.eval_fraction=0.1"];
+    match key {
+        "model.path" => ("other", &[]),
+        "model.base_model" => ("gpt2", &[]),
+        "model.adapter" => ("./sft", &[]),
+        "model.reference" => ("./other-adapter", &[]),
+        "model.precision" => ("bf16", &[]),
+        "model.load_in_4bit" => ("true", &[]),
+        "model.dequantize" => ("false", &[]),
+        "dataset.path" => ("[a.jsonl, {path: b.csv, weight: 0.5}]", &[]),
+        "dataset.format" => ("csv", &[]),
+        "dataset.prompt_field" => ("question", &[]),
+        "dataset.chosen_field" => ("good", &[]),
+        "dataset.rejected_field" => ("bad", &[]),
+        "dataset.train_split" => ("train_prefs", &[]),
+        "dataset.eval_path" => ("eval.jsonl", &[]),
+        "dataset.eval_split" => ("test", &[]),
+        "dataset.eval_fraction" => ("0.05", &[]),
+        "dataset.max_length" => ("512", &[]),
+        "dataset.max_prompt_length" => ("256", &[]),
+        "dataset.truncation_side" => ("left", &[]),
+        "dataset.chat_template" => ("never", &[]),
+        "alignment.method" => ("gdpo", &[]),
+        "alignment.output_dir" => ("./runs/1", &[]),
+        "alignment.beta" => ("0.5", &[]),
+        "alignment.loss_type" => ("ipo", &[]),
+        "alignment.label_smoothing" => ("0.25", &[]),
+        "alignment.group_delay_size" => ("4", &[]),
+        "alignment.group_delay_weight" => ("0.5", &[]),
+        "alignment.use_lora" => ("false", &[]),
+        "alignment.lora_r" => ("8", &[]),
+        "alignment.lora_alpha" => ("16.5", &[]),
+        "alignment.lora_dropout" => ("0.05", &[]),
+        "alignment.disable_dropout" => ("false", &[]),
+        "alignment.use_rslora" => ("true", &[]),
+        "alignment.target_modules" => ("[q_proj, \"v_proj\"]", &[]),
+        "alignment.layers_to_transform" => ("[0, 3]", &[]),
+        "alignment.learning_rate" => ("3e-6", &[]),
+        "alignment.lr_scheduler_type" => ("constant_with_warmup", &[]),
+        "alignment.warmup_steps" => ("30", &[]),
+        "alignment.warmup_ratio" => ("0.25", &[]),
+        "alignment.batch_size" => ("2", &[]),
+        "alignment.gradient_accumulation_steps" => ("16", &[]),
+        "alignment.num_epochs" => ("1", &[]),
+        "alignment.max_steps" => ("7", &[]),
+        "alignment.weight_decay" => ("0.1", &[]),
+        "alignment.adam_beta1" => ("0.8", &[]),
+        "alignment.adam_beta2" => ("0.95", &[]),
+        "alignment.adam_epsilon" => ("1e-6", &[]),
+        "alignment.max_grad_norm" => ("0", &[]),
+        "alignment.seed" => ("3407", &[]),
+        "alignment.save_steps" => ("10", &[]),
+        "alignment.save_total_limit" => ("2", &[]),
+        "alignment.eval_steps" => ("20", EVAL),
+        "alignment.logging_steps" => ("1", &[]),
+        "alignment.load_best_model_at_end" => ("true", EVAL),
+        "alignment.metric_for_best_model" => ("eval_rewards/margins", EVAL),
+        "alignment.early_stopping_patience" => ("3", EVAL),
+        "alignment.tokens_per_micro_batch" => ("1000", &[]),
+        "alignment.gradient_checkpointing" => ("true", &[]),
+        "device" => ("cpu", &[]),
+        "threads" => ("1", &[]),
+        other => panic!("{other} has no sample"),
+    }
+}
+
+fn with(key: &str, value: &str, beside: &[&str]) -> Result<Checked, Vec<Problem>> {
+    let mut overrides: Vec<Override> = beside.iter().map(|text| Override::set(text)).collect();
+    overrides.push(Override::set(&format!("{key}={value}")));
+    check(SHORTEST, &overrides, TIME)
+}
+
+#[test]
+fn every_key_changes_the_recipe_or_says_that_it_cannot() {
+    for key in KEYS.iter().map(Key::path) {
+        let (value, beside) = sample(&key);
+        let without = with("device", "auto", beside).unwrap();
+        match with(&key, value, beside) {
+            Ok(checked) => assert_ne!(checked, without, "{key} does nothing, silently"),
+            Err(problems) => {
+                let is_not_yet = |problem: &Problem| matches!(problem.what, What::NotYet { .. });
+                assert!(problems.iter().all(is_not_yet), "{key}: {problems:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_key_takes_nonsense() {
+    for key in KEYS.iter().map(Key::path) {
+        let (_, beside) = sample(&key);
+        for nonsense in ["{a: 1}", "[[1]]", "[]"] {
+            assert!(with(&key, nonsense, beside).is_err(), "{key} takes {nonsense}");
+        }
+    }
+}
+
+#[test]
+fn null_is_as_good_as_nothing() {
+    let shortest = good(SHORTEST);
+    for key in KEYS.iter().filter(|key| key.name != "path").map(Key::path) {
+        assert_eq!(with(&key, "null", &[]), Ok(shortest.clone()), "{key}");
+    }
+}
+
+#[test]
+fn a_rendered_recipe_reads_back_to_itself() {
+    let reads_back = |recipe: &Recipe| {
+        let text = recipe.render();
+        let again = good(&text);
+        assert_eq!(again.recipe, *recipe, "{text}");
+        assert!(again.notes.is_empty());
+        assert_eq!(again.recipe.render(), text);
+    };
+    reads_back(&good(LEXALIGN).recipe);
+    for key in KEYS.iter().map(Key::path) {
+        let (value, beside) = sample(&key);
+        if let Ok(checked) = with(&key, value, beside) {
+            reads_back(&checked.recipe);
+        }
+    }
+    let odd = [("model.path", "\"C:\\\\mod\\tel\\n\\\"ü\""), ("alignment.beta", "1e-300")];
+    for (key, value) in odd {
+        reads_back(&with(key, value, &[]).unwrap().recipe);
+    }
+}
+
+#[test]
+fn every_problem_is_told_with_its_line() {
+    let text = "\
+model:
+  path: 7B
+  precison: bf16
+  load_in_4bit: true
+dataset:
+  path: []
+  format: txt
+  eval_fraction: 1
+  max_length: many
+alignment:
+  per_device_train_batch_size: 4
+  beta: -0.1
+  beta: 0.2
+  method: kto
+  warmup_steps: 0.1
+  warmup_ratio: 0.1
+  label_smoothing: 0.1
+  loss_type: ipo
+  group_delay_size: 1
+  use_lora: false
+  lora_r: 8
+  num_epochs: 0.5
+  eval_steps: 10
+  seed: -1
+  disable_dropout: yes
+learning_rate: 1
+sedd: 3
+colour_of_the_sky: blue
+";
+    assert_data_eq!(
+        told(text, &["alignment.save_steps=0", "dataset.weigth=1", "seed", "a.b.c=1"]),
+        str![[r#"
+align.yaml:3: unknown key `model.precison`
+  -> the nearest key is `precision`
+align.yaml:4: `model.load_in_4bit: true` is not supported yet
+  -> remove it: weights are kept once, in 16 bits with `precision: bf16`
+align.yaml:6: path must be a path or a list of paths (got: an empty list)
+align.yaml:7: unsupported dataset format "txt"
+supported formats: auto, json, csv, jsonl, parquet
+align.yaml:8: eval_fraction must be > 0 and < 1 (got: 1)
+align.yaml:9: max_length must be a whole number (got: many)
+align.yaml:11: unknown key `alignment.per_device_train_batch_size`
+  -> `per_device_train_batch_size` is TRL's name; here it is `alignment.batch_size`
+align.yaml:12: beta must be > 0 (got: -0.1)
+align.yaml:13: `beta` is given twice
+  -> remove one of the two
+align.yaml:14: unsupported method "kto"
+supported methods: dpo, gdpo
+align.yaml:15: warmup_steps must be a whole number (got: 0.1)
+  -> for a share of all steps write `warmup_ratio`
+align.yaml:16: `warmup_steps` and `warmup_ratio` contradict each other
+  -> keep one of the two
+align.yaml:17: `alignment.label_smoothing` has no effect with `loss_type: ipo`
+  -> remove it, or use `loss_type: sigmoid`
+align.yaml:19: group_delay_size must be >= 2 (got: 1)
+  -> need at least chosen + rejected responses
+align.yaml:21: `alignment.lora_r` has no effect with `use_lora: false`
+  -> remove it, or set `use_lora: true`
+align.yaml:22: num_epochs must be a whole number (got: 0.5)
+align.yaml:24: seed must be >= 0 (got: -1)
+align.yaml:25: disable_dropout must be `true` or `false` (got: yes)
+align.yaml:26: unknown key `learning_rate`
+  -> it belongs at `alignment.learning_rate`
+align.yaml:27: unknown key `sedd`
+  -> the nearest key is `alignment.seed`
+align.yaml:28: unknown key `colour_of_the_sky`
+`--set a.b.c=1`: unknown key `a`
+`--set alignment.save_steps=0`: save_steps must be >= 1 (got: 0)
+`--set dataset.weigth=1`: unknown key `dataset.weigth`
+`--set seed`: not of the form `section.key=value`
+  -> for example `--set alignment.beta=0.3`
+
+"#]]
+    );
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let text = "\
+model: {path: a, reference: adapter}
+dataset: {path: b, eval_split: train, eval_path: null, max_length: 100, max_prompt_length: 100}
+alignment: {lr_scheduler_type: constant, warmup_ratio: 0.1, load_best_model_at_end: false}
+";
+    assert_data_eq!(
+        told(text, &[]),
+        str![[r#"
+align.yaml:1: `model.adapter` is missing
+  -> for example `adapter: ./checkpoints/sft`
+align.yaml:2: `dataset.eval_split` and `dataset.train_split` contradict each other
+  -> evaluate on another split, or set `eval_fraction`
+align.yaml:2: `max_prompt_length: 100` and `max_length: 100` contradict each other
+  -> leave room for the completion: raise `dataset.max_length`
+align.yaml:3: `alignment.warmup_ratio` has no effect with `lr_scheduler_type: constant`
+  -> remove it, or use `lr_scheduler_type: constant_with_warmup`
+
+"#]]
+    );
+    let adapter = "model: {path: a, adapter: b}\ndataset: {path: c, eval_fraction: 0.1, eval_split: d}\n\
+                   alignment: {use_lora: false}";
+    assert_data_eq!(
+        told(adapter, &[]),
+        str![[r#"
+align.yaml:2: `dataset.eval_fraction` and `dataset.eval_split` contradict each other
+  -> keep `eval_fraction` to set training data apart, or `eval_split`
+align.yaml:3: `model.adapter` and `use_lora: false` contradict each other
+  -> remove one of the two
+
+"#]]
+    );
+    let settings = "model: {path: a, adapter: b}\ndataset: {path: c}\nalignment: {lora_r: 16}";
+    assert_data_eq!(
+        told(settings, &[]),
+        str![[r#"
+align.yaml:3: `alignment.lora_r` has no effect with `model.adapter`
+  -> remove it: the adapter's own settings hold
+
+"#]]
+    );
+}
+
+#[test]
+fn a_recipe_that_is_no_recipe_is_refused() {
+    for (text, wanted) in [
+        (
+            "",
+            str![[r#"
+align.yaml: `model.path` is missing
+  -> for example `path: ./checkpoints/gpt2-finetuned`
+align.yaml: `dataset.path` is missing
+  -> for example `path: ./data/preferences.jsonl`
+
+"#]],
+        ),
+        (
+            "model: [",
+            str![[r#"
+align.yaml:1: not readable as YAML: unclosed bracket '['
+
+"#]],
+        ),
+        (
+            "- a\n- b",
+            str![[r#"
+align.yaml:1: `model` must be a mapping of keys to values (got: a list)
+  -> write its keys below `model:`, each indented by two blanks
+
+"#]],
+        ),
+        (
+            "model:\n  path: a\n---\nmodel:\n",
+            str![[r#"
+align.yaml:4: a recipe is one YAML document, and here a second one begins
+  -> write one file a run
+
+"#]],
+        ),
+        (
+            "model: &a {path: b}\ndataset: *a",
+            str![[r#"
+align.yaml:2: YAML anchors and aliases are not read in a recipe
+  -> write the value out
+
+"#]],
+        ),
+        (
+            "model:\n\tpath: a",
+            str![[r#"
+align.yaml:2: not readable as YAML: tabs disallowed within this context (block indentation)
+
+"#]],
+        ),
+    ] {
+        assert_data_eq!(told(text, &[]), wanted);
+    }
+}
+
+#[test]
+fn files_of_other_shapes_are_recognised() {
+    let sweep = "models:\n  - id: a/b\n    short: b\nmodified_dpo:\n  deltas: [0, 2]\n";
+    assert_data_eq!(
+        told(sweep, &[]),
+        str![[r#"
+align.yaml:1: a sweep (`models:`) is not supported yet
+  -> write one recipe a run, with `model`, `dataset` and `alignment`, and run `trueup align` on each
+
+"#]]
+    );
+    let flat = "model: ibm-granite/granite-4.0-h-micro\nbeta: 0.1\nlearning_rate: 1e-6\n";
+    assert_data_eq!(
+        told(flat, &[]),
+        str![[r#"
+align.yaml:1: a flat recipe (`model:` with a text) is not supported yet
+  -> write `model:` with `path:` below it, `dataset:` with `path:`, and the rest below `alignment:`
+
+"#]]
+    );
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let overrides = [
+        Override::set("alignment.beta=0.2"),
+        Override::set("alignment.beta=0.3"),
+        Override::set("alignment.target_modules=[k_proj]"),
+        Override::set("dataset.eval_fraction=0.1"),
+        Override::set("alignment.max_steps="),
+        Override::flag("--device", "device", "cpu"),
+    ];
+    let recipe = check(LEXALIGN, &overrides, TIME).unwrap().recipe;
+    assert_eq!(recipe.alignment.objective.name(), "sigmoid");
+    assert!(recipe.render().contains("\n  beta: 0.3\n"));
+    assert!(recipe.render().contains("\n  target_modules: [\"k_proj\"]\n"));
+    assert_eq!(recipe.dataset.eval_fraction, Some(0.1));
+    assert_eq!(recipe.device, Device::Cpu);
+    let wrong = check(LEXALIGN, &[Override::flag("--device", "device", "tpu")], TIME).unwrap_err();
+    assert_eq!(wrong[0].place, Place::Argument("--device tpu".into()));
+}
+
+#[test]
+fn the_run_folder_is_named_after_the_model_and_the_time() {
+    for (path, name) in [
+        ("./checkpoints/gpt2-finetuned/", "gpt2-finetuned"),
+        ("org/model-1B", "model-1B"),
+        ("a/b.Q4_K_M.gguf", "b.Q4_K_M"),
+    ] {
+        let recipe = with("model.path", path, &[]).unwrap().recipe;
+        let wanted = format!("./checkpoints/{name}-aligned-{TIME}");
+        assert_eq!(recipe.alignment.output_dir, Path::new(&wanted));
+    }
+}
+
+#[test]
+fn a_resumed_run_may_change_what_changes_no_number() {
+    let path_of = |difference: &Difference| difference.key.clone();
+    for key in KEYS {
+        let (value, beside) = sample(&key.path());
+        let first = with("device", "auto", beside).unwrap().recipe;
+        let Ok(Checked { recipe, .. }) = with(&key.path(), value, beside) else { continue };
+        let (free, forbidding) = recipe.differences(&first);
+        if recipe != first {
+            let changed = if key.is_free { &free } else { &forbidding };
+            assert!(changed.iter().map(path_of).any(|path| path == key.path()), "{key:?}");
+            assert!(!key.is_free || forbidding.is_empty(), "{key:?}: {forbidding:?}");
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_takes_what_the_first_process_resolved() {
+    let mut resolved = good(SHORTEST).recipe;
+    resolved.model.precision = Precision::Bf16;
+    resolved.dataset.max_length = Some(1024);
+    resolved.alignment.gradient_checkpointing = Some(true);
+    let mut again = good(SHORTEST).recipe;
+    again.take_resolved(&resolved);
+    assert_eq!(again, resolved);
+    let mut other = with("model.precision", "f32", &[]).unwrap().recipe;
+    other.take_resolved(&resolved);
+    let wanted = Difference { key: "model.precision".into(), was: "bf16".into(), is: "f32".into() };
+    assert_eq!(other.differences(&resolved), (vec![], vec![wanted]));
+}
+
+#[test]
+fn numbers_may_be_written_as_people_write_them() {
+    for text in ["1e-5", "1.0e-5", "0.00001", "1E-5", "\"1e-5\"", "+1e-5"] {
+        let recipe = with("alignment.learning_rate", text, &[]).unwrap().recipe;
+        assert_eq!(recipe.alignment.rates.learning_rate.to_bits(), 1e-5_f64.to_bits(), "{text}");
+    }
+    for text in [".nan", "NaN", "inf", "1e999", "1,5", "0x10"] {
+        assert!(with("alignment.learning_rate", text, &[]).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_schedule_follows_its_kind() {
+    let rates = |pairs: &[&str]| {
+        let overrides: Vec<Override> = pairs.iter().map(|text| Override::set(text)).collect();
+        check(SHORTEST, &overrides, TIME).unwrap().recipe.alignment.rates
+    };
+    assert_eq!(rates(&[]).lr_scheduler_type, SchedulerType::Linear);
+    assert_eq!(rates(&[]).warmup, Warmup::Ratio(0.1));
+    assert_eq!(rates(&["alignment.warmup_steps=0"]).warmup, Warmup::Steps(0));
+    let constant = rates(&["alignment.lr_scheduler_type=constant"]);
+    assert_eq!(constant.warmup, Warmup::Steps(0));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(?s).{0,200}") {
+        let _ = check(&text, &[], TIME);
+    }
+
+    #[test]
+    fn no_broken_recipe_makes_the_reader_panic(at in 0..LEXALIGN.len(), with in "[\\[\\]{}:,&*!|>'\"%@`\n\t -]{0,3}") {
+        let (before, after) = LEXALIGN.split_at(at);
+        let _ = check(&format!("{before}{with}{after}"), &[], TIME);
+        let _ = check(&format!("{before}{with}"), &[], TIME);
+    }
+}
