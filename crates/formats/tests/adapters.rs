@@ -181,6 +181,8 @@ fn numbers_out_of_range_are_refused() {
             "{text}"
         );
     }
+    let long = format!(r#"{{"peft_type":"LORA","notes":"{}"}}"#, "a".repeat(1 << 20));
+    assert!(matches!(AdapterConfig::from_json(long.as_bytes()), Err(Error::TooLong { .. })));
     let infinite = AdapterConfig { lora_alpha: f64::INFINITY, ..AdapterConfig::default() };
     assert!(matches!(infinite.to_json(), Err(Error::AdapterValue { .. })));
 }

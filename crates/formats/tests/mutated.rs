@@ -1,5 +1,6 @@
 //! Valid files with a few bytes changed or cut off: they are read or refused, never a panic.
 
+use formats::Error;
 use formats::gguf::Gguf;
 use formats::peft::AdapterConfig;
 use formats::safetensors::Checkpoint;
@@ -103,7 +104,12 @@ proptest! {
             for name in checkpoint.names() {
                 match checkpoint.tensor(name) {
                     Ok(view) => prop_assert!(view.to_f32().is_ok()),
-                    Err(_) => known = known && name == "ids",
+                    Err(Error::Read { source, .. }) => {
+                        // The one type of the sample that only the library knows.
+                        known = known
+                            && matches!(*source, Error::UnknownDtype { dtype, .. } if dtype == "I64");
+                    }
+                    Err(error) => prop_assert!(false, "no file is named: {error}"),
                 }
             }
             prop_assert!(library || !known);

@@ -12,14 +12,12 @@ impl Error {
             Self::Read { source, .. } | Self::Write { source, .. } => return source.hint(),
             Self::Io(source) => return io_hint(source).map(str::to_owned),
             Self::WrongFormat { found, .. } => return signature_hint(*found).map(str::to_owned),
-            Self::MissingTensor { nearest, .. } | Self::MissingKey { nearest, .. } => {
-                return (!nearest.is_empty())
-                    .then(|| format!("the nearest names are {}", list(nearest)));
+            Self::MissingTensor { nearest, .. } | Self::MissingKey { nearest, .. }
+                if !nearest.is_empty() =>
+            {
+                return Some(format!("the nearest names are {}", list(nearest)));
             }
-            Self::UnknownDtype { .. } => {
-                let names: Vec<_> = Dtype::ALL.map(|dtype| format!("`{dtype}`")).into();
-                return Some(format!("convert the model to one of {}", names.join(", ")));
-            }
+            Self::UnknownDtype { .. } => return Some(dtype_hint()),
             Self::GgufVersion { version } if version.trailing_zeros() >= 16 => {
                 "the file is big-endian; convert it to little-endian"
             }
@@ -31,18 +29,20 @@ impl Error {
                 "load it in Python where you trust it, and save it with \
                  `safetensors.torch.save_file` or `save_pretrained`"
             }
-            Self::Truncated { .. } | Self::Count { .. } | Self::Gap { .. } => {
+            Self::Truncated { .. } | Self::Count { .. } => {
                 "the file is probably incomplete; download or copy it again"
             }
             Self::MissingShard { .. } | Self::NotInShard { .. } => {
                 "download the model again, with all its files"
             }
             Self::HeaderLength { .. }
+            | Self::TooLong { .. }
             | Self::Duplicate { .. }
             | Self::ShapeOverflow { .. }
             | Self::PartialBlock { .. }
             | Self::TensorSize { .. }
             | Self::Overlap { .. }
+            | Self::Gap { .. }
             | Self::Misaligned { .. }
             | Self::ShardPath { .. }
             | Self::Depth { .. }
@@ -56,7 +56,7 @@ impl Error {
                 "the file is damaged, or the program that wrote it is wrong; get it again from its \
                  source"
             }
-            Self::ShapeMismatch { .. } => {
+            Self::MissingTensor { .. } | Self::ShapeMismatch { .. } => {
                 "check that the configuration and the weights belong to the same model"
             }
             Self::AdapterFeature { field, .. } => return Some(adapter_hint(field)),
@@ -71,6 +71,7 @@ impl Error {
                 "check that `adapter_config.json` and `adapter_model.safetensors` belong together"
             }
             Self::Json { .. }
+            | Self::MissingKey { .. }
             | Self::WrongDtype { .. }
             | Self::RowOutOfRange { .. }
             | Self::RowLength { .. }
@@ -79,6 +80,12 @@ impl Error {
         };
         Some(hint.to_owned())
     }
+}
+
+/// The types that a model can be converted to.
+fn dtype_hint() -> String {
+    let names: Vec<_> = Dtype::ALL.map(|dtype| format!("`{dtype}`")).into();
+    format!("convert the model to one of {}", names.join(", "))
 }
 
 /// What helps against common failures of the operating system.

@@ -1,6 +1,8 @@
 //! What can be wrong with a file of weights, and how to mend it.
 
 mod hint;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -60,7 +62,7 @@ pub enum Error {
         found: Signature,
     },
     /// The file ends before something that it should hold.
-    #[error("the file ends at byte {size}, inside {what} (which reaches to byte {end})")]
+    #[error("the file ends at byte {size}, before the end of {what} at byte {end}")]
     Truncated {
         /// What is cut off.
         what: String,
@@ -77,6 +79,16 @@ pub enum Error {
         /// What the file says.
         length: u64,
         /// The most that is allowed.
+        limit: u64,
+    },
+    /// A file of text is longer than any real one.
+    #[error("{what} has {length} bytes, more than the {limit} that any real one has")]
+    TooLong {
+        /// What the text is.
+        what: &'static str,
+        /// Its length.
+        length: u64,
+        /// The most that is read.
         limit: u64,
     },
     /// Text that should be JSON of a known form is not.
@@ -214,7 +226,7 @@ pub enum Error {
         found: usize,
     },
     /// An index names a shard that is no plain file name.
-    #[error("the index names a shard outside its folder")]
+    #[error("the index names `{shard}` as a shard, which is no file beside it")]
     ShardPath {
         /// The name that the index gives.
         shard: String,

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
 
-/// Longest configuration that is read, in bytes.
-pub(super) const CONFIG_BYTES_MAX: u64 = 16 << 20;
+/// Longest configuration that is read, in bytes; JSON can take sixty times its length in memory.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Most memory that a compiled pattern may take.
 const PATTERN_BYTES_MAX: usize = 1 << 18;
@@ -236,9 +236,10 @@ impl AdapterConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::Json`], [`Error::AdapterFeature`] for what is not supported, by name, or
+    /// [`Error::TooLong`], [`Error::Json`], [`Error::AdapterFeature`] for what is not supported, by name, or
     /// [`Error::AdapterValue`] for numbers out of range.
     pub fn from_json(text: &[u8]) -> Result<(Self, Vec<String>)> {
+        check_length(text.len() as u64)?;
         let json = |source| Error::Json { what: "the adapter configuration".into(), source };
         let mut fields: Map<String, Value> = serde_json::from_slice(text).map_err(json)?;
         // PEFT writes null where a field is not in use, whatever its type.
@@ -340,6 +341,15 @@ impl AdapterConfig {
         }
         Ok(())
     }
+}
+
+/// Refuses a configuration that is longer than any real one.
+pub(super) fn check_length(length: u64) -> Result<()> {
+    if length > CONFIG_BYTES_MAX {
+        let limit = CONFIG_BYTES_MAX;
+        return Err(Error::TooLong { what: "the adapter configuration", length, limit });
+    }
+    Ok(())
 }
 
 /// Refuses, by name, what changes the adapter's meaning and is not supported.

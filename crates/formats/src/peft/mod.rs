@@ -154,10 +154,7 @@ impl Adapter {
 pub fn read_config(folder: impl AsRef<Path>) -> Result<(AdapterConfig, Vec<String>)> {
     let path = folder.as_ref().join(CONFIG_FILE);
     let read = || {
-        let size = fs_err::metadata(&path)?.len();
-        if size > config::CONFIG_BYTES_MAX {
-            return Err(Error::HeaderLength { length: size, limit: config::CONFIG_BYTES_MAX });
-        }
+        config::check_length(fs_err::metadata(&path)?.len())?;
         AdapterConfig::from_json(&fs_err::read(&path)?)
     };
     read().map_err(|error: Error| error.reading(&path))

@@ -37,7 +37,8 @@ fn read(path: &Path) -> Result<Index> {
     let read = || {
         let size = fs_err::metadata(path)?.len();
         if size > INDEX_BYTES_MAX {
-            return Err(Error::HeaderLength { length: size, limit: INDEX_BYTES_MAX });
+            let limit = INDEX_BYTES_MAX;
+            return Err(Error::TooLong { what: "the index", length: size, limit });
         }
         let text = fs_err::read(path)?;
         serde_json::from_slice(&text)
