@@ -56,3 +56,24 @@ pub const F32_CHAIN: f64 = 5e-6;
 /// Relative to the largest value: a sum of f32 products is rounded to bf16 and multiplied again;
 /// where f32 and f64 fall on two sides of a tie the rounded value is off by 2^-8.
 pub const BF16_REROUNDED: f64 = 0.008;
+
+/// Relative: a tiny model in f32 against transformers in f64; sums of up to 33 tokens. Mean logits,
+/// which cancel, are held to it absolutely, a token.
+pub const MODEL_F32_LOGP: f64 = 2e-6;
+
+/// One minus the cosine of a gradient in f32 with the one in f64.
+pub const MODEL_F32_COSINE: f64 = 1e-8;
+
+/// Relative: the norm of a gradient in f32 against the one in f64.
+pub const MODEL_F32_NORM: f64 = 1e-5;
+
+/// Relative norm: a prompt's gradients are summed over branches in another order.
+pub const TREE_GRADIENT: f64 = 2e-6;
+
+/// Relative to the largest value: products over a head and over some hundred keys in f32, with an
+/// exponential between them; scores of magnitude 10 are off by 10 times 2^-24 before it.
+pub const ATTENTION_F32: f64 = 1e-5;
+
+/// Relative to the largest value: probabilities and their gradients are rounded to bf16, off by
+/// 2^-9 each, and so is the output that the backward pass reads.
+pub const ATTENTION_BF16: f64 = 0.012;

@@ -1,0 +1,110 @@
+//! Attention from a few new rows to a cache, or from many.
+
+use rayon::prelude::*;
+
+use super::super::KvCache;
+use super::super::segments::of_branches;
+use super::forward::{self, Queries};
+use super::{Columns, Frame};
+use crate::cpu::exp::exp;
+use crate::cpu::lanes::dot;
+use crate::cpu::round::{Rounding, to_bf16};
+use crate::cpu::words::with_scratch;
+use crate::cpu::{Cpu, Loop};
+use crate::{Branches, Operand, Tensor, Tree};
+
+/// From this many rows on, packing the cache pays.
+const PACKED_ROWS: usize = 16;
+
+/// Writes the attended values of the cache's last `qkv.rows()` rows.
+pub(in super::super) fn decode(
+    cpu: Cpu,
+    qkv: &Tensor,
+    (cache, scale): (&KvCache, f32),
+    out: &mut Operand,
+) {
+    let heads = cache.heads();
+    let [queries, ..] = Columns::of_tensor(qkv, heads);
+    let [keys, values] = [cache.keys(), cache.values()].map(|values| Columns {
+        values,
+        stride: cache.cols(),
+        first: 0,
+        dim: heads.dim,
+    });
+    let before = cache.len() - qkv.rows();
+    if qkv.rows() >= PACKED_ROWS {
+        // The rows of the cache are a prompt, the new ones its only branch.
+        let tree = Tree { start: 0, prompt: before, completions: vec![qkv.rows()] };
+        let segments = of_branches(&Branches::new(vec![tree]));
+        let frame = Frame::new((cpu, out.rounding()), heads, scale, &segments);
+        let queries = Queries { columns: queries, row: before, segments: &segments[1..] };
+        forward::forward(&frame, queries, [keys, values], (out, None));
+        return;
+    }
+    let frame = Frame::new((cpu, out.rounding()), heads, scale, &[]);
+    let writer = out.writer();
+    (0..qkv.rows() * heads.query).into_par_iter().for_each(|unit| {
+        let (row, head) = (unit / heads.query, unit % heads.query);
+        let seen = before + row + 1;
+        with_scratch(seen + 2 * heads.dim, |scratch| {
+            let (scores, rest) = scratch.as_f32_mut().split_at_mut(seen);
+            let (query, rest) = rest.split_at_mut(heads.dim);
+            let sums = &mut rest[..heads.dim];
+            query.copy_from_slice(queries.row(row, head));
+            let group = frame.group(head);
+            let rounds = frame.rounding != Rounding::Exact;
+            cpu.run(Step { scale, rounds, group, keys, values, query, scores, sums });
+            // SAFETY: each head of each row is one unit, and a unit runs once.
+            unsafe { writer.write(row, head * heads.dim, sums) };
+        });
+    });
+}
+
+/// One head of one row.
+struct Step<'a> {
+    scale: f32,
+    /// Whether factors of products are rounded to bf16; the cache is already.
+    rounds: bool,
+    group: usize,
+    keys: Columns<'a>,
+    values: Columns<'a>,
+    /// `[D]`.
+    query: &'a mut [f32],
+    /// One place for each row that is seen.
+    scores: &'a mut [f32],
+    /// `[D]`.
+    sums: &'a mut [f32],
+}
+
+impl Loop for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        if self.rounds {
+            for value in self.query.iter_mut() {
+                *value = to_bf16(*value);
+            }
+        }
+        let mut max = f32::NEG_INFINITY;
+        for (row, score) in self.scores.iter_mut().enumerate() {
+            *score = self.scale * dot(self.query, self.keys.row(row, self.group));
+            max = if *score > max { *score } else { max };
+        }
+        for score in self.scores.iter_mut() {
+            *score = exp(*score - max);
+        }
+        self.sums.fill(0.0);
+        let mut total = 0.0;
+        for (row, &p) in self.scores.iter().enumerate() {
+            total += p;
+            let p = if self.rounds { to_bf16(p) } else { p };
+            for (sum, value) in self.sums.iter_mut().zip(self.values.row(row, self.group)) {
+                *sum += p * value;
+            }
+        }
+        for sum in self.sums.iter_mut() {
+            *sum /= total;
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Causal attention over prompts and their branches.
+//!
+//! ```text
+//! s_ij   = scale q_i . k_j              j in the prompt of i's tree, or in i's own branch, j <= i
+//! lse_i  = ln sum_j exp(s_ij)
+//! p_ij   = exp(s_ij - lse_i)
+//! out_i  = sum_j p_ij v_j
+//! ```
+//!
+//! Query head `h` reads key and value head `h / (H / G)`. The scores are never kept: blocks of them
+//! are computed with a running maximum and sum (Dao 2023, arXiv:2307.08691), and once more in the
+//! backward pass from `lse`. Blocks of queries and keys are counted from the start of the prompt or
+//! of the branch they lie in, so the bits of a row do not depend on other trees or branches.
+
+mod cache;
+mod cpu;
+pub mod reference;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use crate::{Branches, Device, Heads, Operand, Precision, Tensor};
+
+pub use cache::KvCache;
+
+/// Which rows attend to which, with how many heads.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'a> {
+    /// The trees of the rows.
+    pub branches: &'a Branches,
+    /// The division of columns into heads.
+    pub heads: Heads,
+    /// What scores are multiplied by; usually `1 / sqrt(heads.dim)`.
+    pub scale: f32,
+}
+
+impl Shape<'_> {
+    fn check(&self, qkv: &Tensor) {
+        check_heads(self.heads, qkv);
+        assert_eq!(self.branches.rows(), qkv.rows(), "a row for each place in the trees");
+    }
+}
+
+fn check_heads(heads: Heads, qkv: &Tensor) {
+    assert!(heads.key_value > 0 && heads.dim > 0, "at least one head of at least one column");
+    assert!(heads.query.is_multiple_of(heads.key_value), "query heads divide among key heads");
+    assert_eq!(qkv.cols(), heads.qkv_cols(), "queries, keys and values of each head");
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// The queries, keys and values `[T, (H + 2G) D]`, as they were given.
+    pub qkv: &'a Tensor,
+    /// The output `[T, H D]`.
+    pub out: &'a Operand,
+    /// The logarithms of the sums `[T, H]`.
+    pub lse: &'a [f32],
+}
+
+/// The attended values `[T, H D]`, rounded for the product that follows, and `lse [T, H]`.
+///
+/// Queries and keys of `qkv [T, (H + 2G) D]` are already turned to their positions.
+///
+/// # Panics
+///
+/// If shapes do not agree.
+pub fn forward(
+    device: &Device,
+    precision: Precision,
+    qkv: &Tensor,
+    shape: Shape<'_>,
+) -> (Operand, Vec<f32>) {
+    shape.check(qkv);
+    match device {
+        Device::Cpu(cpu) => {
+            let mut out =
+                Operand::zeros(device, precision, qkv.rows(), shape.heads.query * shape.heads.dim);
+            let mut lse = vec![0.0; qkv.rows() * shape.heads.query];
+            cpu::forward(*cpu, qkv, shape, (&mut out, &mut lse));
+            (out, lse)
+        }
+    }
+}
+
+/// The gradient by `qkv [T, (H + 2G) D]` for the gradient `d_out [T, H D]` by the output.
+///
+/// ```text
+/// D_i   = d_out_i . out_i
+/// ds_ij = p_ij (d_out_i . v_j - D_i)
+/// dq_i  = scale sum_j ds_ij k_j      dk_j = scale sum_i ds_ij q_i      dv_j = sum_i p_ij d_out_i
+/// ```
+///
+/// Keys and values of a prompt collect from the prompt and all branches, and each from all query
+/// heads of its group, in a fixed order.
+///
+/// # Panics
+///
+/// If shapes do not agree.
+pub fn backward(device: &Device, d_out: &Tensor, saved: Saved<'_>, shape: Shape<'_>) -> Tensor {
+    shape.check(saved.qkv);
+    let out_shape = (saved.out.rows(), saved.out.cols());
+    assert_eq!((d_out.rows(), d_out.cols()), out_shape, "a gradient for each output");
+    assert_eq!(out_shape, (saved.qkv.rows(), shape.heads.query * shape.heads.dim), "all heads");
+    assert_eq!(saved.lse.len(), saved.qkv.rows() * shape.heads.query, "a sum for each query");
+    match device {
+        Device::Cpu(cpu) => {
+            let mut d_qkv = Tensor::zeros(device, saved.qkv.rows(), saved.qkv.cols());
+            cpu::backward(*cpu, d_out, saved, shape, &mut d_qkv);
+            d_qkv
+        }
+    }
+}
+
+/// Appends the keys and values of new rows to a cache and attends from their queries.
+///
+/// Row `i` of `qkv [n, (H + 2G) D]` continues the cached rows at place `cache.len() + i` and sees
+/// all places up to its own. Returns the attended values `[n, H D]`. Serves prompts of many rows
+/// and steps of one.
+///
+/// # Panics
+///
+/// If shapes do not agree.
+pub fn decode(
+    device: &Device,
+    precision: Precision,
+    qkv: &Tensor,
+    cache: &mut KvCache,
+    scale: f32,
+) -> Operand {
+    let heads = cache.heads();
+    check_heads(heads, qkv);
+    cache.append(precision, qkv);
+    match device {
+        Device::Cpu(cpu) => {
+            let mut out = Operand::zeros(device, precision, qkv.rows(), heads.query * heads.dim);
+            cpu::decode(*cpu, qkv, (cache, scale), &mut out);
+            out
+        }
+    }
+}
