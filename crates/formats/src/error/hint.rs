@@ -5,6 +5,13 @@ use std::io;
 use super::{Error, list};
 use crate::{Dtype, Signature};
 
+/// Where a file cannot be what its author meant.
+const DAMAGED: &str =
+    "the file is damaged, or the program that wrote it is wrong; get it again from its source";
+
+/// Where a file stops too early.
+const INCOMPLETE: &str = "the file is probably incomplete; download or copy it again";
+
 impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -29,9 +36,7 @@ impl Error {
                 "load it in Python where you trust it, and save it with \
                  `safetensors.torch.save_file` or `save_pretrained`"
             }
-            Self::Truncated { .. } | Self::Count { .. } => {
-                "the file is probably incomplete; download or copy it again"
-            }
+            Self::Truncated { .. } | Self::Count { .. } => INCOMPLETE,
             Self::MissingShard { .. } | Self::NotInShard { .. } => {
                 "download the model again, with all its files"
             }
@@ -52,10 +57,7 @@ impl Error {
             | Self::Dimensions { .. }
             | Self::TokenizerTable { .. }
             | Self::SpecialToken { .. }
-            | Self::Merge { .. } => {
-                "the file is damaged, or the program that wrote it is wrong; get it again from its \
-                 source"
-            }
+            | Self::Merge { .. } => DAMAGED,
             Self::MissingTensor { .. } | Self::ShapeMismatch { .. } => {
                 "check that the configuration and the weights belong to the same model"
             }
@@ -64,8 +66,9 @@ impl Error {
                 "look-around and back-references are not supported; write the pattern without them"
             }
             Self::AdapterTensor { .. } | Self::AdapterMatrix { .. } => {
-                "only LoRA on linear layers is supported, named `base_model.model.<module>.lora_A.weight`; \
-                 merge other adapters into their base with PEFT"
+                "only LoRA on linear layers is supported, named \
+                 `base_model.model.<module>.lora_A.weight`; merge other adapters into their base \
+                 with PEFT"
             }
             Self::AdapterHalf { .. } | Self::AdapterRank { .. } | Self::EmptyAdapter => {
                 "check that `adapter_config.json` and `adapter_model.safetensors` belong together"
@@ -109,7 +112,7 @@ fn signature_hint(found: Signature) -> Option<&'static str> {
             "it may be a PyTorch pickle; save it in Python with `safetensors.torch.save_file`"
         }
         Signature::Ggml => "convert it to GGUF with the tools of llama.cpp",
-        Signature::Empty => "the file is probably incomplete; download or copy it again",
+        Signature::Empty => INCOMPLETE,
         Signature::Gguf => "give it a name that ends in `.gguf`",
         Signature::Safetensors => "give it a name that ends in `.safetensors`",
         Signature::Json => "give the weights, not their configuration or index",
