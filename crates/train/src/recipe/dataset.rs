@@ -1,5 +1,12 @@
 //! The section `dataset`: which records, how long, and how they become text.
 
+use data::{
+    check::{OnInvalid, OnRepeated, Policy},
+    layout::{Fields, Layout},
+    read::{Format, WEIGHT_MAX},
+    tokenize::{Lengths, TemplateUse, TruncationSide},
+};
+
 use super::{
     problem::What,
     read::{POSITIVE, Section, Words},
@@ -13,6 +20,8 @@ pub struct Dataset {
     pub sources: Vec<Source>,
     /// How the files are read.
     pub format: Format,
+    /// How a row holds prompt and completions; recognised if absent.
+    pub layout: Option<Layout>,
     /// The field that holds the prompt.
     pub prompt_field: String,
     /// The field that holds the chosen completion.
@@ -27,14 +36,12 @@ pub struct Dataset {
     pub eval_split: Option<String>,
     /// The share of prompts set apart to evaluate on; above 0, below 1.
     pub eval_fraction: Option<f64>,
-    /// Tokens of prompt and completion; absent until the model's context is known.
-    pub max_length: Option<usize>,
-    /// Tokens of a prompt.
-    pub max_prompt_length: Option<usize>,
-    /// Where tokens are dropped.
-    pub truncation_side: Side,
-    /// Whether records go through the model's template.
-    pub chat_template: ChatTemplate,
+    /// What is done with rows that have a problem.
+    pub policy: Policy,
+    /// How long pairs may be; `max_length` is absent until the model's context is known.
+    pub lengths: Lengths,
+    /// Which records go through the model's template.
+    pub chat_template: TemplateUse,
 }
 
 /// A file or folder with its weight.
@@ -42,68 +49,73 @@ pub struct Dataset {
 pub struct Source {
     /// A file or a folder.
     pub path: String,
-    /// How often each of its records is taken an epoch; above 0.
+    /// How often each of its rows is taken an epoch; above 0, at most [`WEIGHT_MAX`].
     pub weight: f64,
 }
 
-/// How files are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// By the ending and the first bytes.
-    Auto,
-    /// One JSON document.
-    Json,
-    /// One JSON object a line.
-    Jsonl,
-    /// Comma-separated values with a header.
-    Csv,
-    /// Parquet.
-    Parquet,
-}
-
-/// An end of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The beginning.
-    Left,
-    /// The end.
-    Right,
-}
-
-/// Whether records go through the model's template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChatTemplate {
-    /// Records of messages do, records of strings do not.
-    Auto,
-    /// All do; strings are wrapped as user and assistant turns.
-    Always,
-    /// None does; records of messages are refused.
-    Never,
-}
-
-impl Format {
-    pub(super) const WORDS: Words<Self> = &[
-        ("auto", Self::Auto),
-        ("json", Self::Json),
-        ("csv", Self::Csv),
-        ("jsonl", Self::Jsonl),
-        ("parquet", Self::Parquet),
-    ];
-}
-
-impl Side {
-    pub(super) const WORDS: Words<Self> = &[("left", Self::Left), ("right", Self::Right)];
-}
-
-impl ChatTemplate {
-    pub(super) const WORDS: Words<Self> =
-        &[("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
-}
+pub(super) const FORMATS: Words<Format> = &[
+    ("auto", Format::Auto),
+    ("json", Format::Json),
+    ("csv", Format::Csv),
+    ("jsonl", Format::Jsonl),
+    ("parquet", Format::Parquet),
+];
+pub(super) const INVALID: Words<OnInvalid> =
+    &[("drop", OnInvalid::Drop), ("error", OnInvalid::Error)];
+pub(super) const REPEATED: Words<OnRepeated> =
+    &[("keep", OnRepeated::Keep), ("drop", OnRepeated::Drop), ("error", OnRepeated::Error)];
+pub(super) const SIDES: Words<TruncationSide> =
+    &[("left", TruncationSide::Left), ("right", TruncationSide::Right)];
+pub(super) const TEMPLATES: Words<TemplateUse> =
+    &[("auto", TemplateUse::Auto), ("always", TemplateUse::Always), ("never", TemplateUse::Never)];
 
 impl Dataset {
     /// Whether there is anything to evaluate on.
     pub fn has_evaluation(&self) -> bool {
         self.eval_path.is_some() || self.eval_split.is_some() || self.eval_fraction.is_some()
+    }
+
+    /// The files to train on, as the reader takes them.
+    pub fn training_sources(&self) -> Vec<data::read::Source> {
+        let source = |source: &Source| data::read::Source {
+            weight: source.weight,
+            ..self.source(&source.path, &self.train_split)
+        };
+        self.sources.iter().map(source).collect()
+    }
+
+    /// The files to evaluate on; none where a share of the training data is set apart, and none
+    /// without evaluation.
+    pub fn evaluation_sources(&self) -> Vec<data::read::Source> {
+        let split = self.eval_split.as_ref();
+        match (&self.eval_path, split) {
+            (Some(path), _) => vec![self.source(path, split.unwrap_or(&self.train_split))],
+            (None, Some(split)) => {
+                self.sources.iter().map(|source| self.source(&source.path, split)).collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn source(&self, path: &str, split: &str) -> data::read::Source {
+        let mut fields = Fields::default();
+        for (name, column) in [
+            ("prompt", &self.prompt_field),
+            ("chosen", &self.chosen_field),
+            ("rejected", &self.rejected_field),
+        ] {
+            if name != column {
+                fields.set(name, column);
+            }
+        }
+        data::read::Source {
+            path: path.into(),
+            split: split.to_owned(),
+            weight: 1.0,
+            format: self.format,
+            layout: self.layout,
+            fields,
+        }
     }
 }
 
@@ -114,13 +126,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Dataset> {
         let key = "dataset.path".into();
         section.report("path", What::Missing { key, example: "path: ./data/preferences.jsonl" });
     }
-    let format = section.word("format", "dataset format", Format::WORDS);
     let field = |section: &mut Section<'_>, key, default: &str| {
         section.text(key).unwrap_or_else(|| default.to_owned())
     };
     let dataset = Dataset {
         sources: sources.unwrap_or_default(),
-        format: format.unwrap_or(Format::Auto),
+        format: section.word("format", "dataset format", FORMATS).unwrap_or_default(),
+        layout: layout(section),
         prompt_field: field(section, "prompt_field", "prompt"),
         chosen_field: field(section, "chosen_field", "chosen"),
         rejected_field: field(section, "rejected_field", "rejected"),
@@ -128,17 +140,48 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Dataset> {
         eval_path: section.text("eval_path"),
         eval_split: section.text("eval_split"),
         eval_fraction: eval_fraction(section),
-        max_length: section.count("max_length", 2).map(|count| count as usize),
-        max_prompt_length: section.count("max_prompt_length", 1).map(|count| count as usize),
-        truncation_side: section
-            .word("truncation_side", "truncation side", Side::WORDS)
-            .unwrap_or(Side::Right),
+        policy: policy(section),
+        lengths: lengths(section),
         chat_template: section
-            .word("chat_template", "chat template", ChatTemplate::WORDS)
-            .unwrap_or(ChatTemplate::Auto),
+            .word("chat_template", "chat template", TEMPLATES)
+            .unwrap_or_default(),
     };
     check(section, &dataset);
     (!dataset.sources.is_empty()).then_some(dataset)
+}
+
+fn layout(section: &mut Section<'_>) -> Option<Layout> {
+    let name = section.text("layout")?;
+    let known = Layout::ALL.into_iter().find(|layout| layout.name() == name);
+    if known.is_none() {
+        let supported = Layout::ALL.iter().map(|layout| layout.name()).collect();
+        let hint = Some("leave it out to have the layout recognised from the rows");
+        let what = What::Unsupported { noun: "dataset layout", got: name, supported, hint };
+        section.report("layout", what);
+    }
+    known
+}
+
+fn policy(section: &mut Section<'_>) -> Policy {
+    let usual = Policy::default();
+    let action = "action";
+    Policy {
+        on_invalid: section.word("on_invalid", action, INVALID).unwrap_or(usual.on_invalid),
+        on_duplicate: section.word("on_duplicate", action, REPEATED).unwrap_or(usual.on_duplicate),
+        on_contradiction: section
+            .word("on_contradiction", action, REPEATED)
+            .unwrap_or(usual.on_contradiction),
+    }
+}
+
+fn lengths(section: &mut Section<'_>) -> Lengths {
+    Lengths {
+        max_length: section.count("max_length", 2).map(|count| count as usize),
+        max_prompt_length: section.count("max_prompt_length", 1).map(|count| count as usize),
+        truncation_side: section
+            .word("truncation_side", "truncation side", SIDES)
+            .unwrap_or_default(),
+    }
 }
 
 fn eval_fraction(section: &mut Section<'_>) -> Option<f64> {
@@ -162,7 +205,8 @@ fn check(section: &mut Section<'_>, dataset: &Dataset) {
         let hint = "evaluate on another split, or set `eval_fraction`".into();
         section.report("eval_split", What::Conflict { first, second, hint });
     }
-    if let (Some(prompt), Some(all)) = (dataset.max_prompt_length, dataset.max_length)
+    if let (Some(prompt), Some(all)) =
+        (dataset.lengths.max_prompt_length, dataset.lengths.max_length)
         && all <= prompt
     {
         let first = format!("`max_prompt_length: {prompt}`");

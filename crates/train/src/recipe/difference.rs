@@ -22,7 +22,8 @@ impl Recipe {
         if self.model.precision == super::Precision::Auto {
             self.model.precision = first.model.precision;
         }
-        self.dataset.max_length = self.dataset.max_length.or(first.dataset.max_length);
+        let lengths = &mut self.dataset.lengths;
+        lengths.max_length = lengths.max_length.or(first.dataset.lengths.max_length);
         self.alignment.gradient_checkpointing =
             self.alignment.gradient_checkpointing.or(first.alignment.gradient_checkpointing);
     }

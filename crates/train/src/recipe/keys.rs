@@ -89,12 +89,17 @@ pub const KEYS: &[Key] = &[
     dataset(
         "path",
         "required",
-        "a file or folder of preferences, or a list of them; an item may be `{path, weight}`, where a weight of 2 takes every record twice an epoch and 0.5 every other one",
+        "a file or folder of preferences, or a list of them; an item may be `{path, weight}`, where a weight of 2 takes every row twice an epoch and 0.5 half of them",
     ),
     dataset(
         "format",
         "auto",
         "`auto` (by the ending and the first bytes), `json`, `jsonl`, `csv` or `parquet`",
+    ),
+    dataset(
+        "layout",
+        "recognised from the rows",
+        "how a row holds prompt and completions, such as `preference`, `hh-rlhf`, `sharegpt` or `openai`",
     ),
     dataset("prompt_field", "prompt", "the field that holds the prompt"),
     dataset("chosen_field", "chosen", "the field that holds the chosen completion"),
@@ -106,6 +111,21 @@ pub const KEYS: &[Key] = &[
         "eval_fraction",
         "none",
         "the share of prompts set apart to evaluate on; above 0, below 1",
+    ),
+    dataset(
+        "on_invalid",
+        "drop",
+        "what to do with rows that cannot be used: `drop` (and say how many) or `error`",
+    ),
+    dataset(
+        "on_duplicate",
+        "drop",
+        "what to do with rows that came before: `drop`, `keep` or `error`",
+    ),
+    dataset(
+        "on_contradiction",
+        "keep",
+        "what to do with pairs whose sides another pair swaps: `keep`, `drop` (both) or `error`",
     ),
     dataset(
         "max_length",
@@ -120,7 +140,7 @@ pub const KEYS: &[Key] = &[
     dataset(
         "truncation_side",
         "right",
-        "where tokens are dropped if a pair is longer than `max_length`: `right` (the end) or `left` (the beginning)",
+        "where tokens are dropped if a pair is longer than `max_length`: `right` (the end of completions) or `left` (the beginning of the prompt)",
     ),
     dataset(
         "chat_template",

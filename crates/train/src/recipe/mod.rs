@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 pub use alignment::{Alignment, Rates, TOKENS_PER_MICRO_BATCH, Tuning};
-pub use dataset::{ChatTemplate, Dataset, Format, Side, Source};
+pub use dataset::{Dataset, Source};
 pub use difference::Difference;
 pub use keys::{KEYS, Key, SECTIONS};
 pub use model::{Model, Precision, Reference};

@@ -9,9 +9,9 @@ use ::model::Targets;
 use objectives::Objective;
 
 use super::{
-    Alignment, Dataset, Device, Format, Model, Precision, Recipe, Reference, Tuning,
+    Alignment, Dataset, Device, Model, Precision, Recipe, Reference, Tuning,
     alignment::CHECKPOINTING,
-    dataset::{ChatTemplate, Side, Source},
+    dataset::{FORMATS, INVALID, REPEATED, SIDES, Source, TEMPLATES},
     keys::SECTIONS,
     read::Words,
 };
@@ -67,10 +67,11 @@ fn model(model: &Model) -> Vec<Row> {
 
 fn dataset(dataset: &Dataset) -> Vec<Row> {
     let row = |key, value| ("dataset", key, value);
-    let template = word(ChatTemplate::WORDS, dataset.chat_template);
+    let (policy, lengths) = (dataset.policy, dataset.lengths);
     vec![
         row("path", sources(&dataset.sources)),
-        row("format", word(Format::WORDS, dataset.format).into()),
+        row("format", word(FORMATS, dataset.format).into()),
+        row("layout", dataset.layout.map_or_else(null, |layout| layout.name().into())),
         row("prompt_field", quoted(&dataset.prompt_field)),
         row("chosen_field", quoted(&dataset.chosen_field)),
         row("rejected_field", quoted(&dataset.rejected_field)),
@@ -78,10 +79,13 @@ fn dataset(dataset: &Dataset) -> Vec<Row> {
         row("eval_path", optional_text(dataset.eval_path.as_ref())),
         row("eval_split", optional_text(dataset.eval_split.as_ref())),
         row("eval_fraction", dataset.eval_fraction.map_or_else(null, number)),
-        row("max_length", optional(dataset.max_length)),
-        row("max_prompt_length", optional(dataset.max_prompt_length)),
-        row("truncation_side", word(Side::WORDS, dataset.truncation_side).into()),
-        row("chat_template", template.into()),
+        row("on_invalid", word(INVALID, policy.on_invalid).into()),
+        row("on_duplicate", word(REPEATED, policy.on_duplicate).into()),
+        row("on_contradiction", word(REPEATED, policy.on_contradiction).into()),
+        row("max_length", optional(lengths.max_length)),
+        row("max_prompt_length", optional(lengths.max_prompt_length)),
+        row("truncation_side", word(SIDES, lengths.truncation_side).into()),
+        row("chat_template", word(TEMPLATES, dataset.chat_template).into()),
     ]
 }
 

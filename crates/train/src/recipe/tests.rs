@@ -109,6 +109,7 @@ model:
 dataset:
   path: "pairs.jsonl"
   format: auto
+  layout: null
   prompt_field: "prompt"
   chosen_field: "chosen"
   rejected_field: "rejected"
@@ -116,6 +117,9 @@ dataset:
   eval_path: null
   eval_split: null
   eval_fraction: null
+  on_invalid: drop
+  on_duplicate: drop
+  on_contradiction: keep
   max_length: null
   max_prompt_length: null
   truncation_side: right
@@ -177,6 +181,10 @@ fn sample(key: &str) -> (&'static str, &'static [&'static str]) {
         "dataset.eval_path" => ("eval.jsonl", &[]),
         "dataset.eval_split" => ("test", &[]),
         "dataset.eval_fraction" => ("0.05", &[]),
+        "dataset.layout" => ("preference", &[]),
+        "dataset.on_invalid" => ("error", &[]),
+        "dataset.on_duplicate" => ("keep", &[]),
+        "dataset.on_contradiction" => ("drop", &[]),
         "dataset.max_length" => ("512", &[]),
         "dataset.max_prompt_length" => ("256", &[]),
         "dataset.truncation_side" => ("left", &[]),
@@ -540,7 +548,7 @@ fn a_resumed_run_may_change_what_changes_no_number() {
 fn a_resumed_run_takes_what_the_first_process_resolved() {
     let mut resolved = good(SHORTEST).recipe;
     resolved.model.precision = Precision::Bf16;
-    resolved.dataset.max_length = Some(1024);
+    resolved.dataset.lengths.max_length = Some(1024);
     resolved.alignment.gradient_checkpointing = Some(true);
     let mut again = good(SHORTEST).recipe;
     again.take_resolved(&resolved);
@@ -549,6 +557,25 @@ fn a_resumed_run_takes_what_the_first_process_resolved() {
     other.take_resolved(&resolved);
     let wanted = Difference { key: "model.precision".into(), was: "bf16".into(), is: "f32".into() };
     assert_eq!(other.differences(&resolved), (vec![], vec![wanted]));
+}
+
+#[test]
+fn sources_are_what_the_reader_of_data_takes() {
+    let dataset = |pairs: &[&str]| {
+        let overrides: Vec<Override> = pairs.iter().map(|text| Override::set(text)).collect();
+        check(SHORTEST, &overrides, TIME).unwrap().recipe.dataset
+    };
+    let weighted =
+        dataset(&["dataset.path=[a, {path: b, weight: 2}]", "dataset.chosen_field=good"]);
+    let [a, b] = &weighted.training_sources()[..] else { panic!("two sources") };
+    assert_eq!((a.path.as_path(), &*a.split), (Path::new("a"), "train"));
+    assert_eq!((b.weight.to_bits(), b.fields.column("chosen")), (2.0_f64.to_bits(), "good"));
+    assert!(weighted.evaluation_sources().is_empty() && !weighted.has_evaluation());
+    let split = dataset(&["dataset.eval_split=test"]).evaluation_sources();
+    assert_eq!((split[0].path.as_path(), &*split[0].split), (Path::new("pairs.jsonl"), "test"));
+    let path = dataset(&["dataset.eval_path=e.jsonl"]).evaluation_sources();
+    assert_eq!((path[0].path.as_path(), &*path[0].split), (Path::new("e.jsonl"), "train"));
+    assert!(dataset(&["dataset.eval_fraction=0.5"]).evaluation_sources().is_empty());
 }
 
 #[test]

@@ -136,7 +136,9 @@ impl<'a> Reader<'a> {
                 return Err(self.problem(line, What::Alias));
             }
             _ => {
-                return Err(self.problem(line, What::Syntax { detail: "a value is missing".into() }));
+                return Err(
+                    self.problem(line, What::Syntax { detail: "a value is missing".into() })
+                );
             }
         };
         Ok(Node { place, value })
