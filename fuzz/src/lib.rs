@@ -1,6 +1,8 @@
 //! The memory rule that every target keeps: what is allocated stays below 64 times the input plus
 //! 64 MiB, whatever the input says of itself.
 
+pub mod rows;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -81,25 +81,14 @@ struct Open<'a> {
 
 impl<'a> Loader<'a> {
     fn new(options: &'a Options) -> Self {
-        Self {
-            options,
-            report: DataReport::default(),
-            records: Vec::new(),
-            seen: Seen::default(),
-        }
+        Self { options, report: DataReport::default(), records: Vec::new(), seen: Seen::default() }
     }
 
     fn file(&mut self, source: &Source, file: &DataFile) -> Result<(), Error> {
         let mut rows = Rows::open(&file.path, source.format, &source.split)?;
         let format = rows.format();
         let start = self.records.len();
-        let mut open = Open {
-            source,
-            layout: source.layout,
-            shape: None,
-            strange: None,
-            rows: 0,
-        };
+        let mut open = Open { source, layout: source.layout, shape: None, strange: None, rows: 0 };
         for item in &mut rows {
             open.rows += 1;
             match item? {
@@ -132,7 +121,8 @@ impl<'a> Loader<'a> {
             return self.strange(open, &row, fault);
         }
         let Some(layout) = open.layout.or_else(|| recognise(&row.fields)) else {
-            let detail = missing(&row, self.wanted()).map_or_else(String::new, |it| format!("`{it}`"));
+            let detail =
+                missing(&row, self.wanted()).map_or_else(String::new, |it| format!("`{it}`"));
             return self.strange(open, &row, Fault::new(Problem::MissingField, detail));
         };
         open.layout = Some(layout);
@@ -145,9 +135,8 @@ impl<'a> Loader<'a> {
                 wanted: self.wanted(),
             });
         }
-        let checked = layout
-            .record(row)
-            .and_then(|record| check::content(&record, shape).map(|()| record));
+        let checked =
+            layout.record(row).and_then(|record| check::content(&record, shape).map(|()| record));
         match checked {
             Ok(record) => self.keep(record, open.source.weight),
             Err(fault) => self.fault(&origin, fault),
@@ -185,7 +174,9 @@ impl<'a> Loader<'a> {
                 self.records.push(Some((record, weight)));
                 return Ok(());
             }
-            Found::Duplicate(first) => (Problem::Duplicate, first, self.options.policy.on_duplicate),
+            Found::Duplicate(first) => {
+                (Problem::Duplicate, first, self.options.policy.on_duplicate)
+            }
             Found::Contradiction(first) => {
                 (Problem::Contradiction, first, self.options.policy.on_contradiction)
             }

@@ -64,7 +64,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// No row has the columns of any known layout.
-    #[error("dataset missing required field \"{field}\" at {origin}\navailable fields: {available}")]
+    #[error(
+        "dataset missing required field \"{field}\" at {origin}\navailable fields: {available}"
+    )]
     MissingField {
         /// The first row that lacks it.
         origin: Origin,

@@ -99,7 +99,8 @@ impl DataReport {
                 file.path, file.rows, file.format, file.layout
             );
         }
-        let _ = writeln!(text, "rows: {}, used: {}, records: {}", self.rows, self.kept, self.records);
+        let _ =
+            writeln!(text, "rows: {}, used: {}, records: {}", self.rows, self.kept, self.records);
         text.push_str(&self.render_problems());
         text
     }

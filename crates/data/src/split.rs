@@ -60,7 +60,11 @@ pub fn by_prompt(records: Vec<Record>, fraction: f64, seed: u64) -> Result<Split
     for (record, hash) in records.into_iter().zip(&hashes) {
         let apart = places.get(hash).is_some_and(|&at| at < fraction);
         let apart = (apart || Some(hash) == first) && Some(hash) != last;
-        if apart { split.eval.push(record) } else { split.train.push(record) }
+        if apart {
+            split.eval.push(record);
+        } else {
+            split.train.push(record);
+        }
     }
     Ok(split)
 }

@@ -111,7 +111,8 @@ fn is_empty(content: &Content) -> bool {
                     && message.get("tool_calls").is_none()
                     && message.get("reasoning_content").is_none()
             };
-            let role = |message: &Value| message.get("role").and_then(Value::as_str) == Some("system");
+            let role =
+                |message: &Value| message.get("role").and_then(Value::as_str) == Some("system");
             !all.iter().any(|message| !role(message))
                 || all.iter().any(|message| !role(message) && silent(message))
         }
@@ -123,14 +124,17 @@ fn same(one: &Content, other: &Content) -> bool {
     match (one, other) {
         (Content::Text(one), Content::Text(other)) => one.trim() == other.trim(),
         (Content::Messages(one), Content::Messages(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_message(one, other))
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| same_message(one, other))
         }
         (one, other) => one == other,
     }
 }
 
 fn same_message(one: &Value, other: &Value) -> bool {
-    let (Value::Object(one), Value::Object(other)) = (one, other) else { return one == other };
+    let (Value::Object(one), Value::Object(other)) = (one, other) else {
+        return one == other;
+    };
     one.len() == other.len()
         && one.iter().all(|(key, value)| match (value, other.get(key)) {
             (Value::String(value), Some(Value::String(other))) if key == "content" => {

@@ -8,8 +8,18 @@ use crate::record::{Content, Record};
 
 /// Columns that objectives read, so that rows that differ in them are different rows.
 const JUDGED: [&str; 12] = [
-    "h_w", "h_l", "label", "annotator", "annotators", "weight", "margin", "scores", "score_chosen",
-    "score_rejected", "agreement", "votes",
+    "h_w",
+    "h_l",
+    "label",
+    "annotator",
+    "annotators",
+    "weight",
+    "margin",
+    "scores",
+    "score_chosen",
+    "score_rejected",
+    "agreement",
+    "votes",
 ];
 
 /// 128 bits of a content hash; a collision among a billion rows has odds of one in 10^20.
@@ -41,7 +51,9 @@ impl Seen {
             return Found::Duplicate(first);
         }
         self.rows.insert(row, index);
-        let [chosen, rejected] = record.completions.as_slice() else { return Found::New };
+        let [chosen, rejected] = record.completions.as_slice() else {
+            return Found::New;
+        };
         if record.extras.contains_key("scores") {
             return Found::New;
         }
@@ -85,13 +97,13 @@ fn asked(hasher: &mut blake3::Hasher, record: &Record) {
 
 fn content(hasher: &mut blake3::Hasher, content: &Content) {
     match content {
-        Content::Text(it) => text(hasher, b"text", it.as_bytes()),
+        Content::Text(it) => text(hasher, *b"text", it.as_bytes()),
         Content::Tokens(ids) => {
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            text(hasher, b"ids ", &bytes);
+            text(hasher, *b"ids ", &bytes);
         }
         Content::Messages(all) => {
-            length(hasher, b"msgs", all.len());
+            length(hasher, *b"msgs", all.len());
             for message in all {
                 value(hasher, message);
             }
@@ -100,23 +112,23 @@ fn content(hasher: &mut blake3::Hasher, content: &Content) {
 }
 
 /// Every part has a mark and a length, so that no two values give the same bytes.
-fn text(hasher: &mut blake3::Hasher, mark: &[u8; 4], bytes: &[u8]) {
+fn text(hasher: &mut blake3::Hasher, mark: [u8; 4], bytes: &[u8]) {
     length(hasher, mark, bytes.len());
     hasher.update(bytes);
 }
 
-fn length(hasher: &mut blake3::Hasher, mark: &[u8; 4], length: usize) {
-    hasher.update(mark).update(&(length as u64).to_le_bytes());
+fn length(hasher: &mut blake3::Hasher, mark: [u8; 4], length: usize) {
+    hasher.update(&mark).update(&(length as u64).to_le_bytes());
 }
 
 fn value(hasher: &mut blake3::Hasher, it: &Value) {
     match it {
-        Value::Null => length(hasher, b"null", 0),
-        Value::Bool(it) => length(hasher, b"bool", usize::from(*it)),
-        Value::Number(it) => text(hasher, b"numb", it.to_string().as_bytes()),
-        Value::String(it) => text(hasher, b"strg", it.as_bytes()),
+        Value::Null => length(hasher, *b"null", 0),
+        Value::Bool(it) => length(hasher, *b"bool", usize::from(*it)),
+        Value::Number(it) => text(hasher, *b"numb", it.to_string().as_bytes()),
+        Value::String(it) => text(hasher, *b"strg", it.as_bytes()),
         Value::Array(all) => {
-            length(hasher, b"list", all.len());
+            length(hasher, *b"list", all.len());
             for it in all {
                 value(hasher, it);
             }
@@ -127,10 +139,10 @@ fn value(hasher: &mut blake3::Hasher, it: &Value) {
 
 /// The order of keys is no content.
 fn object(hasher: &mut blake3::Hasher, fields: &Map<String, Value>) {
-    length(hasher, b"objt", fields.len());
+    length(hasher, *b"objt", fields.len());
     let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
     for (key, it) in sorted {
-        text(hasher, b"key ", key.as_bytes());
+        text(hasher, *b"key ", key.as_bytes());
         value(hasher, it);
     }
 }

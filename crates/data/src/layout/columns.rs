@@ -120,7 +120,9 @@ fn is_small(value: &Value) -> bool {
 
 /// A text cell as the number or truth value that it spells.
 fn scalar(value: Value) -> Value {
-    let Value::String(text) = &value else { return value };
+    let Value::String(text) = &value else {
+        return value;
+    };
     match text.trim() {
         "True" | "true" | "TRUE" => return Value::Bool(true),
         "False" | "false" | "FALSE" => return Value::Bool(false),
@@ -159,8 +161,9 @@ pub(super) fn list(value: Value, name: &str) -> Result<Vec<Value>, Fault> {
 /// A value that is JSON, or text that holds JSON.
 pub(super) fn json(value: Value, name: &str) -> Result<Value, Fault> {
     match value {
-        Value::String(text) => serde_json::from_str(&text)
-            .map_err(|error| Fault::new(Problem::WrongType, format!("`{name}` is no JSON: {error}"))),
+        Value::String(text) => serde_json::from_str(&text).map_err(|error| {
+            Fault::new(Problem::WrongType, format!("`{name}` is no JSON: {error}"))
+        }),
         value => Ok(value),
     }
 }

@@ -1,4 +1,4 @@
-//! Rows with a dialogue and both answers to it: ShareGPT, ms-swift, OpenAI, LLaMA-Factory v1.
+//! Rows with a dialogue and both answers to it: ShareGPT, ms-swift, `OpenAI`, LLaMA-Factory v1.
 
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ pub(super) fn swift(columns: &mut Columns) -> Result<Parts, Fault> {
     Parts::two(prompt(asked), chosen, rejected).with_system(system)
 }
 
-/// OpenAI's preference rows: `input.messages`, `preferred_output`, `non_preferred_output`; the
+/// `OpenAI`'s preference rows: `input.messages`, `preferred_output`, `non_preferred_output`; the
 /// tools inside `input` move to the row.
 pub(super) fn openai(columns: &mut Columns) -> Result<(Parts, Option<Value>), Fault> {
     let mut input = columns.required("input")?;

@@ -110,7 +110,8 @@ pub(super) fn ranked(columns: &mut Columns) -> Result<(Parts, Scores), Fault> {
 /// Puts the completion in the place of the object that holds it with its score.
 fn unwrap_completion(one: &mut Value) {
     let is_message = one.get("role").is_some() || one.get("from").is_some();
-    let key = TEXTS.iter().find(|key| one.get(**key).is_some_and(|it| it.is_string() || is_messages(it)));
+    let key =
+        TEXTS.iter().find(|key| one.get(**key).is_some_and(|it| it.is_string() || is_messages(it)));
     if let Some(inner) = key.filter(|_| !is_message).and_then(|key| one.get_mut(*key)) {
         *one = inner.take();
     }

@@ -34,7 +34,8 @@ fn turns(text: &str) -> Vec<Value> {
     while let Some((role, after)) =
         TURNS.iter().find_map(|(mark, role)| rest.strip_prefix(mark).map(|after| (*role, after)))
     {
-        let end = TURNS.iter().filter_map(|(mark, _)| after.find(mark)).min().unwrap_or(after.len());
+        let end =
+            TURNS.iter().filter_map(|(mark, _)| after.find(mark)).min().unwrap_or(after.len());
         found.push(message(role, after[..end].trim()));
         rest = &after[end..];
     }

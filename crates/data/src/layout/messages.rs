@@ -119,7 +119,11 @@ fn known_role(role: &str) -> Option<&'static str> {
 ///
 /// Parts are `{"type": "text", "text": ..}` or, in LLaMA-Factory's rows, `{"type", "value"}` with
 /// the types text, reasoning and `tool_call`.
-fn parts_into(message: &mut Map<String, Value>, parts: Vec<Value>, name: &str) -> Result<(), Fault> {
+fn parts_into(
+    message: &mut Map<String, Value>,
+    parts: Vec<Value>,
+    name: &str,
+) -> Result<(), Fault> {
     let mut content = String::new();
     let mut reasoning = String::new();
     for mut part in parts {
@@ -127,7 +131,11 @@ fn parts_into(message: &mut Map<String, Value>, parts: Vec<Value>, name: &str) -
         let value = ["text", "value", "content"]
             .iter()
             .find_map(|key| part.get_mut(key).map(Value::take))
-            .unwrap_or(if let Value::String(text) = part { Value::String(text) } else { Value::Null });
+            .unwrap_or(if let Value::String(text) = part {
+                Value::String(text)
+            } else {
+                Value::Null
+            });
         match kind.as_str() {
             "text" | "input_text" | "output_text" => content.push_str(&text(value, name)?),
             "reasoning" | "thinking" => reasoning.push_str(&text(value, name)?),

@@ -46,7 +46,9 @@ impl Parts {
 
     /// Puts a system message before the prompt's messages.
     fn with_system(mut self, system: Option<String>) -> Result<Self, Fault> {
-        let Some(system) = system else { return Ok(self) };
+        let Some(system) = system else {
+            return Ok(self);
+        };
         if let Content::Messages(prompt) = &mut self.prompt {
             let system = messages::message("system", system);
             match prompt.first() {
@@ -84,7 +86,12 @@ pub fn recognise(fields: &Map<String, Value>) -> Option<Layout> {
         (ids("prompt") && ids("chosen") && ids("rejected"), Layout::Tokens),
         (all(&["chosen_messages", "rejected_messages"]), Layout::LlamaFactoryV1),
         (has("messages") && any(&["rejected_response", "rejected_messages"]), Layout::MsSwift),
-        (all(&["chosen", "rejected"]) && any(&["conversations", "conversation"]) && !has("prompt"), sharegpt_or_full(fields)),
+        (
+            all(&["chosen", "rejected"])
+                && any(&["conversations", "conversation"])
+                && !has("prompt"),
+            sharegpt_or_full(fields),
+        ),
         (all(&["input", "preferred_output", "non_preferred_output"]), Layout::OpenAi),
         (all(&["context", "completions"]) && is_ranked(fields), Layout::NemoRl),
         (all(&["chosen_response", "rejected_response"]), Layout::Argilla),
@@ -93,7 +100,10 @@ pub fn recognise(fields: &Map<String, Value>) -> Option<Layout> {
         (all(&["chosen", "rejected"]) && any(&["question", "input"]), Layout::Orca),
         (all(&["chosen", "rejected"]), implicit(fields)),
         (all(&["question", "response_j", "response_k"]), Layout::Orca),
-        (all(&["instruction"]) && fields.get("output").is_some_and(Value::is_array), Layout::Alpaca),
+        (
+            all(&["instruction"]) && fields.get("output").is_some_and(Value::is_array),
+            Layout::Alpaca,
+        ),
         (groups::is_group(fields), Layout::Groups),
         (all(&["prompt", "completions", "labels"]), Layout::Stepwise),
         (any(&single::LABELS) && (talks || single), Layout::Unpaired),
@@ -102,7 +112,10 @@ pub fn recognise(fields: &Map<String, Value>) -> Option<Layout> {
         (single, Layout::PromptCompletion),
         (has("text"), Layout::Text),
         // A pair without one of its sides is a broken pair, not a prompt.
-        (any(&single::PROMPTS) && !any(&["chosen", "rejected", "response1", "responses"]), Layout::Prompts),
+        (
+            any(&single::PROMPTS) && !any(&["chosen", "rejected", "response1", "responses"]),
+            Layout::Prompts,
+        ),
     ];
     rules.into_iter().find(|(holds, _)| *holds).map(|(_, layout)| layout)
 }
@@ -120,9 +133,8 @@ fn sharegpt_or_full(fields: &Map<String, Value>) -> Layout {
 }
 
 fn implicit(fields: &Map<String, Value>) -> Layout {
-    let talks = |name: &str| {
-        fields.get(name).and_then(Value::as_str).is_some_and(hh_rlhf::is_dialogue)
-    };
+    let talks =
+        |name: &str| fields.get(name).and_then(Value::as_str).is_some_and(hh_rlhf::is_dialogue);
     if talks("chosen") && talks("rejected") { Layout::HhRlhf } else { Layout::Preference }
 }
 

@@ -25,7 +25,9 @@ pub(super) fn convert(columns: &mut Columns, turns: bool) -> Result<Parts, Fault
     let chosen = columns.required("chosen")?;
     let rejected = columns.required("rejected")?;
     let pair = match (is_messages(&chosen), is_messages(&rejected)) {
-        (true, true) => dialogues(prompt, messages(chosen, "chosen")?, messages(rejected, "rejected")?)?,
+        (true, true) => {
+            dialogues(prompt, messages(chosen, "chosen")?, messages(rejected, "rejected")?)?
+        }
         (false, false) => {
             let chosen = text(chosen, "chosen")?;
             let rejected = text(rejected, "rejected")?;
@@ -38,7 +40,8 @@ pub(super) fn convert(columns: &mut Columns, turns: bool) -> Result<Parts, Fault
         }
         (chosen_listed, _) => {
             // The side that is neither text nor messages has the better explanation.
-            let (one, other) = if chosen_listed { (rejected, "rejected") } else { (chosen, "chosen") };
+            let (one, other) =
+                if chosen_listed { (rejected, "rejected") } else { (chosen, "chosen") };
             text(one, other)?;
             return Err(Fault::new(
                 Problem::WrongType,
@@ -63,8 +66,13 @@ fn texts(prompt: Value, chosen: String, rejected: String) -> Result<Pair, Fault>
 }
 
 /// A prompt beside messages that are the completion alone, or the whole dialogue.
-fn dialogues(asked: Option<Value>, chosen: Vec<Value>, rejected: Vec<Value>) -> Result<Pair, Fault> {
-    let answers = |side: &[Value]| side.first().is_some_and(|it| !matches!(role(it), "user" | "system"));
+fn dialogues(
+    asked: Option<Value>,
+    chosen: Vec<Value>,
+    rejected: Vec<Value>,
+) -> Result<Pair, Fault> {
+    let answers =
+        |side: &[Value]| side.first().is_some_and(|it| !matches!(role(it), "user" | "system"));
     let Some(asked) = asked else {
         return prompts::of_messages(chosen, rejected);
     };

@@ -11,10 +11,7 @@ use crate::record::Content;
 pub(super) type Pair = (Content, [Content; 2]);
 
 /// The messages that both sides start with are the prompt; each side keeps one message at least.
-pub(super) fn of_messages(
-    chosen: Vec<Value>,
-    rejected: Vec<Value>,
-) -> Result<Pair, Fault> {
+pub(super) fn of_messages(chosen: Vec<Value>, rejected: Vec<Value>) -> Result<Pair, Fault> {
     let most = chosen.len().min(rejected.len()).saturating_sub(1);
     let shared =
         chosen.iter().zip(&rejected).take(most).take_while(|(one, other)| same(one, other)).count();
@@ -46,7 +43,9 @@ pub(super) fn split(
 
 /// Whether two messages are the same; what is learnt from does not count.
 fn same(one: &Value, other: &Value) -> bool {
-    let (Value::Object(one), Value::Object(other)) = (one, other) else { return false };
+    let (Value::Object(one), Value::Object(other)) = (one, other) else {
+        return false;
+    };
     let plain = |(key, _): &(&String, &Value)| key.as_str() != "loss_weight";
     let count = |fields: &serde_json::Map<String, Value>| fields.iter().filter(plain).count();
     count(one) == count(other)

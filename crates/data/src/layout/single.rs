@@ -72,7 +72,8 @@ pub(super) fn unpaired(columns: &mut Columns) -> Result<(Parts, Value), Fault> {
         _ => None,
     };
     let Some(label) = label else {
-        let detail = format!("`label` is {} where a truth value is needed", crate::read::kind(&value));
+        let detail =
+            format!("`label` is {} where a truth value is needed", crate::read::kind(&value));
         return Err(Fault::new(Problem::WrongType, detail));
     };
     let talks = columns.has("messages") || columns.has("conversations");

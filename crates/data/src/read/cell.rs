@@ -4,9 +4,22 @@ use serde_json::Value;
 
 /// Columns that hold lists; their cells are JSON.
 const LIST_COLUMNS: [&str; 16] = [
-    "scores", "ranks", "responses", "completions", "history", "labels", "factual", "tools",
-    "prompt_ids", "chosen_ids", "rejected_ids", "prompt_input_ids", "chosen_input_ids",
-    "rejected_input_ids", "chat_template_kwargs", "annotators",
+    "scores",
+    "ranks",
+    "responses",
+    "completions",
+    "history",
+    "labels",
+    "factual",
+    "tools",
+    "prompt_ids",
+    "chosen_ids",
+    "rejected_ids",
+    "prompt_input_ids",
+    "chosen_input_ids",
+    "rejected_input_ids",
+    "chat_template_kwargs",
+    "annotators",
 ];
 
 /// The value in a cell.

@@ -23,12 +23,17 @@ pub(super) struct Csv {
     /// Column names; an empty name is a column to ignore (the index that pandas writes).
     header: Vec<String>,
     record: ByteRecord,
+    /// Lines end in a carriage return alone, so that the parser does not count them.
+    returns: bool,
     done: bool,
 }
 
 impl fmt::Debug for Csv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Csv").field("file", &self.file).field("header", &self.header).finish()
+        f.debug_struct("Csv")
+            .field("file", &self.file)
+            .field("header", &self.header)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,15 +67,24 @@ impl Csv {
             }
             header.push(name.to_owned());
         }
-        Ok(Self { file, reader, header, record, done: false })
+        let returns = matches!(terminator, Terminator::CRLF);
+        Ok(Self { file, reader, header, record, returns, done: false })
     }
 
     pub(super) fn next_item(&mut self) -> Result<Option<Item>, Error> {
         if self.done {
             return Ok(None);
         }
-        let more = self.reader.read_byte_record(&mut self.record);
-        let number = self.record.position().map_or(1, ::csv::Position::line);
+        let mut more = self.reader.read_byte_record(&mut self.record);
+        while matches!(more, Ok(true)) && self.is_blank() {
+            more = self.reader.read_byte_record(&mut self.record);
+        }
+        let place = self.record.position();
+        let number = match place {
+            Some(place) if self.returns => place.record() + 1,
+            Some(place) => place.line(),
+            None => 1,
+        };
         let origin = Origin { file: Arc::clone(&self.file), unit: Unit::Line, number };
         match more {
             Ok(true) => Ok(Some(self.item(origin))),
@@ -88,6 +102,13 @@ impl Csv {
                 })
             }
         }
+    }
+
+    /// A line of white space, which the parser takes for a row of one cell.
+    fn is_blank(&self) -> bool {
+        1 < self.header.len()
+            && self.record.len() == 1
+            && self.record.get(0).is_some_and(|cell| cell.trim_ascii().is_empty())
     }
 
     fn item(&self, origin: Origin) -> Item {
@@ -109,8 +130,9 @@ impl Csv {
         let mut fields = Map::new();
         let last = self.header.len().saturating_sub(1);
         for (index, (name, bytes)) in self.header.iter().zip(&self.record).enumerate() {
-            // A file with mixed line ends leaves its carriage returns in the last cell.
-            let bytes = if index == last { bytes.strip_suffix(b"\r").unwrap_or(bytes) } else { bytes };
+            // Lines that end in a return and a feed leave the return in the last cell.
+            let bytes =
+                if index == last { bytes.strip_suffix(b"\r").unwrap_or(bytes) } else { bytes };
             let text = std::str::from_utf8(bytes)
                 .map_err(|_| format!("column `{name}` is not UTF-8; save the file as UTF-8"))?;
             if !name.is_empty() {
@@ -123,13 +145,13 @@ impl Csv {
 
 /// The separator and the line end, from the first line outside quotes.
 ///
-/// Where lines end in a bare line feed, a stray carriage return inside a cell is text.
+/// Lines end in a feed where there is one, so that a stray carriage return in a cell is text.
 fn look(start: &[u8], tabs: bool) -> (u8, Terminator) {
     let mut quoted = false;
     let mut seen = [0_u32; 3];
     let separators = [b',', b'\t', b';'];
     let mut terminator = Terminator::Any(b'\n');
-    for &byte in start {
+    for (index, &byte) in start.iter().enumerate() {
         if byte == b'"' {
             quoted = !quoted;
         }
@@ -137,6 +159,7 @@ fn look(start: &[u8], tabs: bool) -> (u8, Terminator) {
             continue;
         }
         match byte {
+            b'\r' if start.get(index + 1) == Some(&b'\n') => break,
             b'\r' => {
                 terminator = Terminator::CRLF;
                 break;

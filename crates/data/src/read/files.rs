@@ -86,10 +86,8 @@ pub fn files_of(source: &Source) -> Result<Vec<DataFile>, Error> {
 
 /// Keeps the files of one split.
 fn choose(root: &Path, found: Vec<PathBuf>, split: &str) -> Result<Vec<DataFile>, Error> {
-    let mut files: Vec<DataFile> = found
-        .into_iter()
-        .map(|path| DataFile { split: split_of(root, &path), path })
-        .collect();
+    let mut files: Vec<DataFile> =
+        found.into_iter().map(|path| DataFile { split: split_of(root, &path), path }).collect();
     // A split named in full, such as `train_prefs`, is taken alone.
     let exact = |file: &DataFile| stem(&file.path) == split || parent_is(root, &file.path, split);
     if files.iter().any(exact) {
@@ -127,10 +125,15 @@ fn walk(
             if 1 < depth {
                 walk(&path, depth - 1, found, foreign)?;
             }
-        } else if is_description(&name) {
-        } else if Format::from_ending(&ending(&path)).is_some() {
-            found.push(path);
-        } else if is_foreign(&ending(&path)) {
+            continue;
+        }
+        let ending = ending(&path);
+        if Format::from_ending(&ending).is_some() {
+            // Descriptions beside the data are JSON and no rows.
+            if !is_description(&name) {
+                found.push(path);
+            }
+        } else if is_foreign(&ending) {
             foreign.push(path);
         }
     }
@@ -155,8 +158,26 @@ fn is_description(name: &str) -> bool {
 fn is_foreign(ending: &str) -> bool {
     matches!(
         ending,
-        "arrow" | "feather" | "txt" | "gz" | "zst" | "zip" | "bz2" | "xz" | "xlsx" | "xls" | "ods"
-            | "pkl" | "pickle" | "db" | "sqlite" | "avro" | "orc" | "yaml" | "yml" | "xml"
+        "arrow"
+            | "feather"
+            | "txt"
+            | "gz"
+            | "zst"
+            | "zip"
+            | "bz2"
+            | "xz"
+            | "xlsx"
+            | "xls"
+            | "ods"
+            | "pkl"
+            | "pickle"
+            | "db"
+            | "sqlite"
+            | "avro"
+            | "orc"
+            | "yaml"
+            | "yml"
+            | "xml"
     )
 }
 
@@ -195,9 +216,7 @@ fn split_of(root: &Path, path: &Path) -> Option<String> {
         .map(|name| name.to_string_lossy().into_owned());
     let stem = stem(path);
     let words = stem.split(['-', '_', '.', ' ']);
-    words
-        .chain(parent.as_deref())
-        .find_map(|word| split_word(word).map(str::to_owned))
+    words.chain(parent.as_deref()).find_map(|word| split_word(word).map(str::to_owned))
 }
 
 /// The split a word stands for, one name for its synonyms.

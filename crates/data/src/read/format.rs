@@ -90,7 +90,11 @@ pub(super) fn resolve(path: &Path, named: Format) -> Result<Format, Error> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(unsupported("zst")),
         [b'P', b'K', 3, 4, ..] => {
             let ending = ending(path);
-            return Err(unsupported(if ending == "xlsx" || ending == "ods" { &ending } else { "zip" }));
+            return Err(unsupported(if ending == "xlsx" || ending == "ods" {
+                &ending
+            } else {
+                "zip"
+            }));
         }
         [b'A', b'R', b'R', b'O', b'W', b'1', ..] | [0xff, 0xff, 0xff, 0xff, ..] => {
             return Err(unsupported("arrow"));

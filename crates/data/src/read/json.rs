@@ -18,12 +18,25 @@ use crate::error::Error;
 use crate::record::{Origin, Unit};
 
 /// Keys of an object that hold a list of rows.
-const ROW_LISTS: [&str; 7] = ["data", "rows", "examples", "instances", "records", "items", "samples"];
+const ROW_LISTS: [&str; 7] =
+    ["data", "rows", "examples", "instances", "records", "items", "samples"];
 
 /// Keys that make an object a row and not a holder of rows.
 const ROW_KEYS: [&str; 14] = [
-    "prompt", "chosen", "rejected", "messages", "conversations", "conversation", "context",
-    "completion", "completions", "responses", "instruction", "chosen_messages", "input", "text",
+    "prompt",
+    "chosen",
+    "rejected",
+    "messages",
+    "conversations",
+    "conversation",
+    "context",
+    "completion",
+    "completions",
+    "responses",
+    "instruction",
+    "chosen_messages",
+    "input",
+    "text",
 ];
 
 /// A JSON file that is being read.
@@ -121,7 +134,7 @@ impl Json {
                 break;
             }
         }
-        self.waiting = items(&self.origin(self.line), &bytes);
+        self.waiting = items(&self.origin(self.line), bytes.trim_ascii_end());
         Ok(self.waiting.pop())
     }
 
@@ -399,8 +412,9 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 fn explain(error: &serde_json::Error, bytes: &[u8]) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or(&text);
-    let line = if error.line() <= 1 { String::new() } else { format!("line {} of it, ", error.line()) };
-    let why = if text.contains("surrogate") {
+    let line =
+        if error.line() <= 1 { String::new() } else { format!("line {} of it, ", error.line()) };
+    let why = if text.contains("surrogate") || text.contains("hex escape") {
         " (half an emoji: text was cut in the middle of a `\\ud83d\\ude00` pair)"
     } else if error.is_eof() {
         " (the line is cut off)"

@@ -20,9 +20,9 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::record::Origin;
 
-pub(crate) use json::kind;
 pub use files::{DataFile, Source, WEIGHT_MAX, files_of};
 pub use format::Format;
+pub(crate) use json::kind;
 
 /// The largest row in bytes; a line longer than this is a broken file, not a row.
 pub const ROW_BYTES_MAX: usize = 256 << 20;

@@ -31,15 +31,18 @@ pub(super) struct Parquet {
 
 impl fmt::Debug for Parquet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parquet").field("file", &self.file).field("row", &self.row).finish()
+        f.debug_struct("Parquet")
+            .field("file", &self.file)
+            .field("row", &self.row)
+            .finish_non_exhaustive()
     }
 }
 
 impl Parquet {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = fs_err::File::open(path)?.into_parts().0;
-        let reader =
-            guarded(|| SerializedFileReader::new(file)).map_err(|detail| malformed(path, 1, detail))?;
+        let reader = guarded(|| SerializedFileReader::new(file))
+            .map_err(|detail| malformed(path, 1, detail))?;
         Ok(Self { file: Arc::from(path), reader, group: 0, rows: None, row: 0, done: false })
     }
 
@@ -131,9 +134,8 @@ fn value(field: Field, depth: usize) -> Value {
         Field::Double(it) => float(it),
         Field::Decimal(it) => float(decimal(&it)),
         Field::Str(it) => Value::String(it),
-        Field::Bytes(it) => {
-            std::str::from_utf8(it.data()).map_or(Value::Null, |text| Value::String(text.to_owned()))
-        }
+        Field::Bytes(it) => std::str::from_utf8(it.data())
+            .map_or(Value::Null, |text| Value::String(text.to_owned())),
         // Deeper values cannot be messages, and recursion must end.
         _ if DEPTH_MAX <= depth => Value::Null,
         Field::Group(it) => Value::Object(object(it, depth + 1)),
@@ -162,7 +164,9 @@ fn float(value: f64) -> Value {
 
 fn decimal(value: &Decimal) -> f64 {
     let bytes = value.data();
-    let Some(&first) = bytes.first() else { return 0.0 };
+    let Some(&first) = bytes.first() else {
+        return 0.0;
+    };
     // Big-endian two's complement of any width.
     let start = if first & 0x80 == 0 { 0.0 } else { -1.0 };
     let whole = bytes.iter().fold(start, |sum, &byte| sum * 256.0 + f64::from(byte));

@@ -92,7 +92,7 @@ impl<R: BufRead> Scanner<R> {
         loop {
             let chunk = self.input.fill_buf()?;
             if chunk.is_empty() {
-                return if place.scalar { Ok(()) } else { Err(Stop::End) };
+                return if place.scalar || place.finished { Ok(()) } else { Err(Stop::End) };
             }
             let end = chunk.iter().position(|&byte| place.ends_before(byte));
             let taken = end.unwrap_or(chunk.len());
@@ -112,7 +112,7 @@ impl<R: BufRead> Scanner<R> {
 }
 
 fn newlines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+    bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum()
 }
 
 /// Where in a value the scanner stands.
@@ -196,6 +196,15 @@ mod tests {
             let found: Vec<_> = found.iter().map(|(line, text)| (*line, text.as_str())).collect();
             assert_eq!(found, wanted, "buffers of {size}");
             assert!(matches!(scanner.value(None), Err(Stop::Byte(b']'))));
+        }
+    }
+
+    #[test]
+    fn a_value_may_end_with_the_file() {
+        for text in ["{}", "[1]", "12", "\"x\"", "true"] {
+            let mut bytes = Vec::new();
+            Scanner::new(text.as_bytes()).value(Some(&mut bytes)).unwrap();
+            assert_eq!(bytes, text.as_bytes());
         }
     }
 
