@@ -44,6 +44,7 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 pub struct ChatTemplate {
     source: String,
     origin: String,
+    now: Moment,
     environment: Environment<'static>,
 }
 
@@ -97,7 +98,7 @@ impl ChatTemplate {
                 source,
             }
         })?;
-        Ok(Self { source, origin, environment })
+        Ok(Self { source, origin, now, environment })
     }
 
     /// The template as its author wrote it.
@@ -108,6 +109,11 @@ impl ChatTemplate {
     /// Where the template came from.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The date that the template shows where it asks for one.
+    pub fn now(&self) -> Moment {
+        self.now
     }
 
     /// Whether the template prints a date, which a run must then freeze.
@@ -134,7 +140,8 @@ impl ChatTemplate {
         variables.extend(options.kwargs.iter().map(|(name, value)| (name.clone(), value.clone())));
         variables.insert("messages".into(), Value::Array(messages));
         variables.insert("tools".into(), options.tools.cloned().unwrap_or_default());
-        variables.insert("documents".into(), options.documents.cloned().unwrap_or_default());
+        let documents = options.documents.or_else(|| options.kwargs.get("documents"));
+        variables.insert("documents".into(), documents.cloned().unwrap_or_default());
         variables.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
         let text = self.run(variables)?;
         match last_text {

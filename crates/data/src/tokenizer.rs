@@ -35,6 +35,8 @@ pub struct Tokenizer {
     special: BTreeMap<String, String>,
     /// Ids at which generation stops.
     stop: BTreeSet<u32>,
+    /// Ids that steer the model and stand for no text.
+    special_ids: BTreeSet<u32>,
     /// What the tokenizer puts around a text: before and after it.
     around: [Vec<u32>; 2],
     /// Whether every text can be spelled; else characters may be lost.
@@ -78,6 +80,7 @@ impl Tokenizer {
         hasher.update(if parts.pieces.is_some() { b"pieces" } else { b"merges" });
         let mut tokenizer = Self {
             covers_all_text: covers_all_text(&parts),
+            special_ids: special_ids(&parts.backend),
             backend: parts.backend,
             pieces: parts.pieces,
             special: parts.special,
@@ -128,8 +131,7 @@ impl Tokenizer {
             ids.extend(before);
         }
         let added = self.backend.get_added_vocabulary();
-        let parts =
-            added.extract_and_normalize(None::<&tokenizers::NormalizerWrapper>, text);
+        let parts = added.extract_and_normalize(None::<&tokenizers::NormalizerWrapper>, text);
         for (part, _, tokens) in parts.get_splits(OffsetReferential::Original, OffsetType::Byte) {
             match tokens {
                 Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
@@ -205,6 +207,16 @@ impl Tokenizer {
         &self.stop
     }
 
+    /// Whether generation stops at this id.
+    pub fn is_stop(&self, id: u32) -> bool {
+        self.stop.contains(&id)
+    }
+
+    /// Whether this id steers the model and is left out of decoded text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
     /// What [`encode`](Self::encode) puts before a text, usually one BOS or nothing.
     pub fn prefix(&self) -> &[u32] {
         &self.around[0]
@@ -246,12 +258,19 @@ impl Tokenizer {
     }
 }
 
+/// The added tokens that are special.
+fn special_ids(backend: &tokenizers::Tokenizer) -> BTreeSet<u32> {
+    let added = backend.get_added_tokens_decoder().into_iter();
+    added.filter(|(_, token)| token.special).map(|(id, _)| id).collect()
+}
+
 /// Whether bytes are tokens, so that no text is ever lost.
 fn covers_all_text(parts: &Parts) -> bool {
     if let Some(pieces) = &parts.pieces {
         return pieces.covers_all_text();
     }
-    let byte_tokens = (0..=255_u8).all(|b| parts.backend.token_to_id(&format!("<0x{b:02X}>")).is_some());
+    let byte_tokens =
+        (0..=255_u8).all(|b| parts.backend.token_to_id(&format!("<0x{b:02X}>")).is_some());
     let letters = gguf::byte_letters();
     byte_tokens || letters.iter().all(|c| parts.backend.token_to_id(&c.to_string()).is_some())
 }

@@ -85,11 +85,55 @@ pub enum TokensError {
     #[error("the GGUF file has a `llama` tokenizer without a score for every token")]
     NoScores,
     /// A `SentencePiece` model that drops spaces from text.
-    #[error("the GGUF file's tokenizer removes repeated spaces (`remove_extra_whitespaces`), which is not supported")]
+    #[error(
+        "the GGUF file's tokenizer removes repeated spaces (`remove_extra_whitespaces`), which is not supported"
+    )]
     RemovesSpaces,
     /// A tokenizer that failed on a text.
     #[error("the tokenizer failed")]
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A record that cannot be turned into tokens.
+    #[error("{origin} cannot be turned into tokens")]
+    Record {
+        /// The record.
+        origin: Origin,
+        /// Why.
+        source: Box<TokensError>,
+    },
+    /// Messages, and the model has no chat template.
+    #[error("the record holds messages, and the model has no chat template")]
+    NoTemplate,
+    /// Messages, where the recipe refuses them.
+    #[error("the record holds messages, and `dataset.chat_template` is `never`")]
+    MessagesRefused,
+    /// Token ids beside text in one record.
+    #[error("the record mixes token ids, text and messages")]
+    TokensBesideText,
+    /// A tokenizer that names no end token.
+    #[error("the tokenizer has no `eos_token`")]
+    NoEos,
+    /// A completion whose tokens do not end with an end token.
+    #[error("a completion ends in {end:?}, without an end token (known: {known})")]
+    NoEnd {
+        /// The text of its last tokens.
+        end: String,
+        /// The end tokens that are known, separated by commas.
+        known: String,
+    },
+    /// Two BOS tokens at the start.
+    #[error("the text starts with `{bos}` twice")]
+    DoubleBos {
+        /// The token.
+        bos: String,
+    },
+    /// The prompt alone and the prompt with a completion have no token in common.
+    #[error("the prompt alone starts {prompt:?}, but with its completion {with:?}")]
+    PromptNotPrefix {
+        /// The first tokens of the prompt alone.
+        prompt: String,
+        /// The first tokens of the prompt with its completion.
+        with: String,
+    },
     /// A decoder that failed on ids.
     #[error("the tokenizer cannot turn ids into text")]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -103,7 +147,24 @@ impl TokensError {
             Self::NoTokenizer { .. } => "a model folder needs `tokenizer.json`; save it with `AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)`".into(),
             Self::UnknownPre { known, .. } => format!("use the model's Hugging Face folder, or a GGUF file with one of: {known}"),
             Self::UnknownAlgorithm { .. } | Self::RemovesSpaces | Self::NoScores => "use the model's Hugging Face folder".into(),
+            Self::Record { source, .. } => return source.hint(),
+            Self::NoTemplate => "use the instruct version of the model, give a template with `dataset.chat_template_path`, or write prompts and completions as text".into(),
+            Self::MessagesRefused => "set `dataset.chat_template: auto`".into(),
+            Self::NoEos => "name `eos_token` in the model's `tokenizer_config.json`".into(),
+            Self::NoEnd { .. } => "a model that never sees an end token answers on and on; name the template's end token as `eos_token` in `tokenizer_config.json` or in `generation_config.json`".into(),
+            Self::DoubleBos { bos } => format!("the tokenizer adds `{bos}` itself; remove it from the text"),
+            Self::PromptNotPrefix { .. } => "the chat template writes earlier turns differently once an answer follows; use another template".into(),
             _ => return None,
         })
+    }
+}
+
+impl From<crate::Error> for TokensError {
+    /// Templates and tokenizers only fail with errors of this kind.
+    fn from(error: crate::Error) -> Self {
+        match error {
+            crate::Error::Tokens(error) => error,
+            other => Self::Encode(Box::new(other)),
+        }
     }
 }

@@ -91,7 +91,10 @@ mod tests {
             ("{%- generation -%}a{%-endgeneration-%}", "{%- if true -%}a{%- endif -%}"),
             ("{%+ generation %}", "{%+ if true %}"),
             ("{% set generation = 1 %}", "{% set generation = 1 %}"),
-            ("{# {% generation %} #}{{ '{% generation %}' }}", "{# {% generation %} #}{{ '{% generation %}' }}"),
+            (
+                "{# {% generation %} #}{{ '{% generation %}' }}",
+                "{# {% generation %} #}{{ '{% generation %}' }}",
+            ),
             ("{% raw %}{% generation %}{% endraw %}", "{% raw %}{% generation %}{% endraw %}"),
             ("{% if x == '%}' %}{ % {", "{% if x == '%}' %}{ % {"),
         ];

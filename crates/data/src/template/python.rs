@@ -82,8 +82,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             let (width, fill): (usize, Option<char>) = from_args(args)?;
             let missing = width.min(PADDING_MAX).saturating_sub(text.chars().count());
             let padding: String = std::iter::repeat_n(fill.unwrap_or(' '), missing).collect();
-            let padded =
-                if name == "ljust" { format!("{text}{padding}") } else { padding + text };
+            let padded = if name == "ljust" { format!("{text}{padding}") } else { padding + text };
             Value::from(padded)
         }
         _ => return Ok(None),
@@ -172,7 +171,13 @@ fn rsplit_at_space(text: &str, count: usize) -> Vec<Value> {
 
 /// `str.splitlines`: every character that ends a line in Python, `\r\n` once.
 fn split_lines(text: &str, keep_ends: bool) -> Vec<Value> {
-    let ends_line = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let ends_line = |c: char| {
+        matches!(
+            c,
+            '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
+                ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        )
+    };
     let mut lines = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {

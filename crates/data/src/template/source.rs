@@ -126,7 +126,8 @@ fn configured(path: &Path, origin: &str) -> Result<Sources, Error> {
         }
         Some(Value::Array(list)) => {
             for named in list {
-                if let (Some(name), Some(text)) = (named["name"].as_str(), named["template"].as_str())
+                if let (Some(name), Some(text)) =
+                    (named["name"].as_str(), named["template"].as_str())
                 {
                     sources.insert(name.to_owned(), (text.to_owned(), origin()));
                 }

@@ -154,7 +154,9 @@ pub(super) fn post_processor(bos: Option<(&str, u32)>, eos: Option<(&str, u32)>)
     let tokens: serde_json::Map<String, Value> = bos
         .into_iter()
         .chain(eos)
-        .map(|(text, id)| (text.to_owned(), serde_json::json!({"id": text, "ids": [id], "tokens": [text]})))
+        .map(|(text, id)| {
+            (text.to_owned(), serde_json::json!({"id": text, "ids": [id], "tokens": [text]}))
+        })
         .collect();
     let pair = [part("A", 0), part("B", 1)].concat();
     Some(serde_json::json!({

@@ -76,7 +76,10 @@ fn added_tokens(table: &GgufTokenizer) -> Value {
             .into_iter()
             .flatten()
             .collect();
-    let mut seen = BTreeSet::new();
+    let mut first = BTreeMap::new();
+    for (id, content) in table.tokens.iter().enumerate() {
+        first.entry(content.as_str()).or_insert(id);
+    }
     let mut tokens = Vec::new();
     for (id, content) in table.tokens.iter().enumerate() {
         let kind = table.types.get(id).copied().unwrap_or(TokenType::Normal);
@@ -84,7 +87,7 @@ fn added_tokens(table: &GgufTokenizer) -> Value {
         let is_special = has_role || matches!(kind, TokenType::Control | TokenType::Unknown);
         let is_added = is_special || kind == TokenType::UserDefined;
         // A text that occurs twice can only be found once.
-        if is_added && !content.is_empty() && id_of(table, content) == Some(id) && seen.insert(content) {
+        if is_added && !content.is_empty() && first.get(content.as_str()) == Some(&id) {
             tokens.push(json!({
                 "id": id, "content": content, "single_word": false, "lstrip": false,
                 "rstrip": false, "normalized": false, "special": is_special
@@ -92,12 +95,6 @@ fn added_tokens(table: &GgufTokenizer) -> Value {
         }
     }
     Value::Array(tokens)
-}
-
-/// The id that stands for a text: the first of equal ones.
-fn id_of(table: &GgufTokenizer, content: &str) -> Option<usize> {
-    // Only added tokens are asked for, a few hundred of them at most in a real file.
-    table.tokens.iter().position(|token| token == content)
 }
 
 /// The vocabulary of a `tokenizer.json`; of equal texts the first counts.
@@ -201,7 +198,8 @@ fn byte_ids(table: &GgufTokenizer) -> Option<Box<[u32; 256]>> {
     for (id, token) in table.tokens.iter().enumerate() {
         let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
         let is_byte = table.types.get(id) == Some(&TokenType::Byte);
-        if let Some(byte) = hex.filter(|_| is_byte).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        if let Some(byte) = hex.filter(|_| is_byte).and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        {
             ids[usize::from(byte)].get_or_insert(id as u32);
         }
     }
@@ -237,9 +235,9 @@ fn config_json(table: &GgufTokenizer, special: &BTreeMap<String, String>) -> Val
     let mut config = Map::new();
     let adds_bos = match table.model.as_str() {
         "llama" => table.add_bos.unwrap_or(true),
-        _ => table.add_bos.unwrap_or_else(|| {
-            Pre::named(table.pre.as_deref()).is_ok_and(|pre| pre.puts_bos)
-        }),
+        _ => table
+            .add_bos
+            .unwrap_or_else(|| Pre::named(table.pre.as_deref()).is_ok_and(|pre| pre.puts_bos)),
     };
     config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
     config.insert("add_bos_token".into(), (adds_bos && table.bos.is_some()).into());

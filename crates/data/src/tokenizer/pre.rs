@@ -149,3 +149,61 @@ impl Cut {
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     KINDS.iter().flat_map(|(names, _)| names.iter().copied())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper,
+    };
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        texts: Vec<String>,
+        kinds: BTreeMap<String, Vec<Vec<String>>>,
+    }
+
+    fn pieces(pre: &PreTokenizerWrapper, text: &str) -> Vec<String> {
+        let mut split = PreTokenizedString::from(text);
+        pre.pre_tokenize(&mut split).unwrap();
+        let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().map(|(piece, _, _)| piece.to_owned()).collect()
+    }
+
+    #[test]
+    fn text_is_split_as_the_published_tokenizers_split_it() {
+        let text = fs_err::read_to_string(testkit::golden("data/splits.json")).unwrap();
+        let golden: Golden = serde_json::from_str(&text).unwrap();
+        for (name, expected) in &golden.kinds {
+            let json = Pre::named(Some(name)).unwrap().to_json();
+            let pre: PreTokenizerWrapper = serde_json::from_value(json).unwrap();
+            for (text, expected) in golden.texts.iter().zip(expected) {
+                assert_eq!(&pieces(&pre, text), expected, "{name}: {text:?}");
+            }
+        }
+        // Every entry of the table that splits in its own way has a golden under one of its names.
+        for (names, pre) in KINDS {
+            let covered = KINDS.iter().filter(|(_, other)| other.cuts == pre.cuts);
+            let covered =
+                covered.flat_map(|(names, _)| *names).any(|n| golden.kinds.contains_key(*n));
+            assert!(covered, "{names:?} has no golden");
+        }
+    }
+
+    #[test]
+    fn every_split_can_be_built_and_loses_nothing() {
+        for name in names() {
+            let json = Pre::named(Some(name)).unwrap().to_json();
+            let pre: PreTokenizerWrapper = serde_json::from_value(json).unwrap();
+            let bytes: usize = pieces(&pre, "It's 12  o'clock,\n\tdéjà 日本!")
+                .iter()
+                .map(|p| p.chars().count())
+                .sum();
+            assert_eq!(bytes, "It's 12  o'clock,\n\tdéjà 日本!".len(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Tokenizers against sentencepiece, and what holds for every text.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::LazyLock;
+
+use data::tokenizer::Tokenizer;
+use formats::gguf::{Gguf, GgufTokenizer, TokenType};
+use proptest::prelude::*;
+use serde::Deserialize;
+
+fn chat() -> &'static Tokenizer {
+    static CHAT: LazyLock<Tokenizer> =
+        LazyLock::new(|| Tokenizer::open(&testkit::golden("trl/chat")).unwrap());
+    &CHAT
+}
+
+fn stories() -> Option<Tokenizer> {
+    let Some(data) = testkit::shared_data() else {
+        println!("skipped: the folder of shared data is not there");
+        return None;
+    };
+    let gguf = Gguf::open(data.join("stories260K/stories260K.gguf")).unwrap();
+    Some(Tokenizer::from_gguf(&gguf.tokenizer().unwrap()).unwrap())
+}
+
+#[derive(Deserialize)]
+struct Pieces {
+    texts: Vec<String>,
+    ids: Vec<Vec<u32>>,
+    decoded: Vec<String>,
+}
+
+#[test]
+fn pieces_are_those_of_sentencepiece() {
+    let text = fs_err::read_to_string(testkit::golden("data/pieces.json")).unwrap();
+    let golden: Pieces = serde_json::from_str(&text).unwrap();
+    let Some(tokenizer) = stories() else { return };
+    for ((text, ids), decoded) in golden.texts.iter().zip(&golden.ids).zip(&golden.decoded) {
+        assert_eq!(tokenizer.encode(text, false).unwrap(), *ids, "{text:?}");
+        assert_eq!(tokenizer.decode(ids, true).unwrap(), *decoded, "{text:?}");
+    }
+    assert_eq!(tokenizer.prefix(), [1], "an SPM file without the flag starts with BOS");
+    assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
+    let around = tokenizer.encode("a</s> b", true).unwrap();
+    assert!(around.contains(&2), "special tokens in the text are those tokens");
+}
+
+#[test]
+fn a_written_tokenizer_is_read_again() {
+    let Some(tokenizer) = stories() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in tokenizer.files() {
+        fs_err::write(folder.path().join(name), bytes).unwrap();
+    }
+    let again = Tokenizer::open(folder.path()).unwrap();
+    assert_eq!(again.special_tokens(), tokenizer.special_tokens());
+    assert_eq!(again.prefix(), tokenizer.prefix());
+    for text in ["Once upon a time", "Lily said: \"Hi!\"", "a  b\n\nc", "日本 😀"] {
+        let ids = tokenizer.encode(text, true).unwrap();
+        assert_eq!(again.encode(text, true).unwrap(), ids);
+        assert_eq!(again.decode(&ids, true).unwrap(), tokenizer.decode(&ids, true).unwrap());
+    }
+}
+
+fn table(model: &str, pre: Option<&str>) -> GgufTokenizer {
+    GgufTokenizer {
+        model: model.into(),
+        pre: pre.map(Into::into),
+        tokens: Vec::new(),
+        types: Vec::new(),
+        scores: Vec::new(),
+        merges: Vec::new(),
+        bos: None,
+        eos: None,
+        eot: None,
+        eom: None,
+        unknown: None,
+        separator: None,
+        padding: None,
+        add_bos: None,
+        add_eos: None,
+        add_space_prefix: None,
+        remove_extra_whitespaces: None,
+        chat_template: None,
+        named_templates: std::collections::BTreeMap::new(),
+    }
+}
+
+#[test]
+fn what_is_not_known_is_refused_by_name() {
+    let error = Tokenizer::from_gguf(&table("gpt2", Some("zork-9"))).unwrap_err();
+    assert!(error.to_string().contains("`zork-9`"), "{error}");
+    assert!(error.hint().unwrap().contains("llama-bpe, "));
+    let error = Tokenizer::from_gguf(&table("t5", None)).unwrap_err();
+    assert!(error.to_string().contains("`t5`"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let error = Tokenizer::open(folder.path()).unwrap_err();
+    assert!(error.to_string().starts_with("no `tokenizer.json` in"), "{error}");
+}
+
+/// A vocabulary of scored pieces in which the same piece has two ways to form.
+fn scored(pieces: &[(&str, f32, TokenType)]) -> Tokenizer {
+    let mut table = table("llama", None);
+    for (text, score, kind) in pieces {
+        table.tokens.push((*text).into());
+        table.scores.push(*score);
+        table.types.push(*kind);
+    }
+    table.unknown = Some(0);
+    table.add_space_prefix = Some(false);
+    table.add_bos = Some(false);
+    Tokenizer::from_gguf(&table).unwrap()
+}
+
+#[test]
+fn equal_scores_merge_from_the_left() {
+    use TokenType::{Normal, Unknown, Unused};
+    let tokenizer = scored(&[
+        ("<unk>", 0.0, Unknown),
+        ("a", -9.0, Normal),
+        ("aa", -1.0, Normal),
+        ("aaa", -2.0, Normal),
+        ("b", -9.0, Normal),
+        ("ab", -3.0, Unused),
+    ]);
+    // Two pairs make `aaa`; as ordered merges, the pair with the longer left part would win.
+    assert_eq!(tokenizer.encode("aaa", false).unwrap(), [3]);
+    assert_eq!(tokenizer.encode("aaaaa", false).unwrap(), [2, 3]);
+    // An unused piece is taken apart again, and a run without tokens is one unknown.
+    assert_eq!(tokenizer.encode("ab", false).unwrap(), [1, 4]);
+    assert_eq!(tokenizer.encode("axyzb", false).unwrap(), [1, 0, 4]);
+    assert!(tokenizer.loses_text("axyzb", &[1, 0, 4]) && !tokenizer.loses_text("ab", &[1, 4]));
+}
+
+#[test]
+fn end_tokens_come_from_every_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs_err::copy(testkit::golden("trl/chat").join(name), folder.path().join(name)).unwrap();
+    }
+    fs_err::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": [5, 7]}"#)
+        .unwrap();
+    fs_err::write(folder.path().join("config.json"), r#"{"eos_token_id": 9}"#).unwrap();
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let eos = tokenizer.eos().unwrap();
+    for id in [5, 7, 9, eos] {
+        assert!(tokenizer.is_stop(id), "{id}");
+    }
+    assert_eq!(tokenizer.stop_tokens().len(), 4);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn text_survives_the_way_there_and_back(text in "(\\PC|[ \n\t]){0,40}") {
+        let ids = chat().encode(&text, false).unwrap();
+        prop_assert_eq!(chat().decode(&ids, false).unwrap(), text);
+    }
+
+    #[test]
+    fn a_stream_gives_the_same_text(text in "(\\PC|[ \n]){0,30}", ids in prop::collection::vec(0_u32..290, 0..30)) {
+        for ids in [chat().encode(&text, false).unwrap(), ids] {
+            let mut stream = chat().stream(&[]);
+            let mut streamed = String::new();
+            for id in &ids {
+                streamed.push_str(&stream.push(*id).unwrap());
+            }
+            streamed.push_str(&stream.finish().unwrap());
+            prop_assert_eq!(streamed, chat().decode(&ids, true).unwrap());
+        }
+    }
+}
