@@ -1,1 +1,35 @@
 //! Decoder families, the tape, LoRA, weights in and out, generation.
+//!
+//! A [`Policy`] is a frozen (or trainable) decoder with an optional adapter.
+//! It scores the completions of a micro-batch, and turns one coefficient a completion into the
+//! gradient of every trainable tensor, all of which lie in one flat [`Arena`].
+
+mod adapter;
+mod arena;
+mod config;
+mod decoder;
+mod error;
+mod export;
+mod generate;
+mod gguf;
+mod llama_config;
+mod lora;
+mod plan;
+mod policy;
+mod sampler;
+mod score;
+mod tape;
+mod weights;
+
+pub use arena::{Arena, Slot};
+pub use config::{Config, RopeScaling};
+pub use decoder::{Block, Decoder, Linear, Trainable, Trained};
+pub use error::Error;
+pub use export::write_folder;
+pub use generate::{Generation, Session, StopReason};
+pub use lora::{LoraSettings, Targets};
+pub use plan::{Load, MemoryPlan, plan_memory};
+pub use policy::{Pending, Policy, Training};
+pub use sampler::{Sampler, Sampling};
+pub use score::{CompletionScore, MicroBatch, Scored, Scores, Sequence};
+pub use weights::Checkpoint;

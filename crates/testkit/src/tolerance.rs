@@ -77,3 +77,10 @@ pub const ATTENTION_F32: f64 = 1e-5;
 /// Relative to the largest value: probabilities and their gradients are rounded to bf16, off by
 /// 2^-9 each, and so is the output that the backward pass reads.
 pub const ATTENTION_BF16: f64 = 0.012;
+
+/// Relative to the largest value: logits, exponentials and their sums in f32; logits of magnitude
+/// 80 are off by 80 times 2^-24 before the exponential.
+pub const HEAD_F32: f64 = 1e-5;
+
+/// Relative to the largest value: probabilities are rounded to bf16, off by at most 2^-8.
+pub const HEAD_BF16: f64 = 0.006;

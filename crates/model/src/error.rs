@@ -1,0 +1,151 @@
+//! What can go wrong with a model.
+
+use std::path::PathBuf;
+
+/// What can go wrong while a model is loaded, adapted or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing at the path.
+    #[error("model not found at `{}`", path.display())]
+    NotFound {
+        /// The path as the user gave it.
+        path: PathBuf,
+    },
+    /// A folder has no file that we can read weights from.
+    #[error("`{}` holds no model: {missing} is missing", path.display())]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The file that was looked for.
+        missing: &'static str,
+    },
+    /// The configuration names an architecture that is not supported.
+    #[error("architecture `{name}` is not supported")]
+    Architecture {
+        /// Its name in the file.
+        name: String,
+    },
+    /// A setting of the configuration changes the computation in a way that is not supported.
+    #[error("`{key} = {value}` in `{}` is not supported", path.display())]
+    Setting {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value there.
+        value: String,
+    },
+    /// A configuration value is missing or makes no sense.
+    #[error("`{}` is not a usable configuration: {reason}", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("tensor `{name}` has shape {found:?}, the configuration asks for {wanted:?}")]
+    Shape {
+        /// The tensor's name in the file.
+        name: String,
+        /// Its shape there.
+        found: Vec<usize>,
+        /// The shape that the configuration implies.
+        wanted: Vec<usize>,
+    },
+    /// A tensor holds a value that is not finite.
+    #[error("tensor `{name}` holds a value that is not finite (row {row})")]
+    NotFinite {
+        /// The tensor's name in the file.
+        name: String,
+        /// The first such row.
+        row: usize,
+    },
+    /// `target_modules` names a module that the model does not have.
+    #[error("no module of the model is named `{name}`")]
+    NoSuchModule {
+        /// The name in the recipe.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// A layer index lies outside the model.
+    #[error("`layers_to_transform` names layer {layer}, the model has {layers} (0 to {})", layers - 1)]
+    NoSuchLayer {
+        /// The layer in the recipe.
+        layer: usize,
+        /// How many the model has.
+        layers: usize,
+    },
+    /// An adapter does not fit the model.
+    #[error("the adapter `{}` does not fit the model: {reason}", path.display())]
+    AdapterMismatch {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A token id lies outside the vocabulary.
+    #[error("token id {id} lies outside the vocabulary of {vocabulary}")]
+    Token {
+        /// The id.
+        id: u32,
+        /// The number of tokens.
+        vocabulary: usize,
+    },
+    /// A sequence is longer than the model's context.
+    #[error("{tokens} tokens do not fit the model's context of {context}")]
+    TooLong {
+        /// The length asked for.
+        tokens: usize,
+        /// The model's limit.
+        context: usize,
+    },
+    /// A weight file could not be read or written.
+    #[error(transparent)]
+    Format(#[from] formats::Error),
+    /// A file could not be read or written.
+    #[error("cannot read or write the model")]
+    Io(#[from] std::io::Error),
+    /// `config.json` is not JSON.
+    #[error("`{}` is not valid JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// How to fix it, where that can be said.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some("give a folder, a GGUF file or a hub id".into()),
+            Self::Incomplete { .. } => {
+                Some("a model folder holds config.json, *.safetensors and tokenizer.json".into())
+            }
+            Self::Architecture { .. } => {
+                Some("the Llama family is supported: `LlamaForCausalLM`, GGUF `llama`".into())
+            }
+            Self::Setting { .. } | Self::Config { .. } | Self::Json { .. } => None,
+            Self::Shape { .. } => {
+                Some("the weights and the configuration come from different models".into())
+            }
+            Self::NotFinite { .. } => Some("the file is damaged; download it again".into()),
+            Self::NoSuchModule { known, .. } => {
+                Some(format!("use `all-linear` or names of: {}", known.join(", ")))
+            }
+            Self::NoSuchLayer { .. } => None,
+            Self::AdapterMismatch { .. } => {
+                Some("an adapter goes with the base model it was trained on".into())
+            }
+            Self::Token { .. } => {
+                Some("the tokenizer and the model come from different checkpoints".into())
+            }
+            Self::TooLong { .. } => Some("lower `dataset.max_length`".into()),
+            Self::Format(error) => error.hint(),
+            Self::Io(_) => None,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How much memory a run takes, known before anything is loaded.
+
+use kernels::Precision;
+
+use crate::{Config, Training};
+
+/// Bytes by part; the sum is what a run needs at its peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryPlan {
+    /// Packed weights.
+    pub weights: u64,
+    /// Trainable tensors, their gradients, and AdamW's two moments.
+    pub trainable: u64,
+    /// What the largest micro-batch keeps for its backward.
+    pub activations: u64,
+    /// Gradients and scratch in flight.
+    pub scratch: u64,
+}
+
+impl MemoryPlan {
+    /// The sum of all parts, in bytes.
+    pub fn total(&self) -> u64 {
+        self.weights + self.trainable + self.activations + self.scratch
+    }
+}
+
+/// What decides the memory of a run beside the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    /// Precision of the products.
+    pub precision: Precision,
+    /// Bytes of a weight as the file stores it, under f32 arithmetic.
+    pub stored_bytes: usize,
+    /// What is trained.
+    pub training: &'a Training,
+    /// Rows of the largest micro-batch.
+    pub rows: usize,
+    /// Whether blocks run again in backward.
+    pub recompute: bool,
+}
+
+/// Plans the memory of a run.
+pub fn plan_memory(config: &Config, load: &Load<'_>) -> MemoryPlan {
+    let trained = match load.training {
+        Training::Nothing => 0,
+        Training::Full => config.parameter_count(),
+        Training::Lora(adapter) => adapter.tensors.values().map(|(_, values)| values.len()).sum(),
+    };
+    let weight_bytes = match (load.precision, load.training) {
+        (Precision::Bf16, _) => 2,
+        (Precision::F32, Training::Full) => 4,
+        (Precision::F32, _) => load.stored_bytes,
+    };
+    let kept_layers = if load.recompute { 1 } else { config.layers };
+    let block_inputs = if load.recompute { config.layers * config.hidden * 4 } else { 0 };
+    let per_token = kept_layers * block_bytes(config, load) + block_inputs;
+    let widest = 3 * config.intermediate.max(config.qkv_width()) + 4 * config.hidden;
+    MemoryPlan {
+        weights: (config.parameter_count() * weight_bytes) as u64,
+        trainable: (4 * trained * 4) as u64,
+        activations: (load.rows * per_token) as u64,
+        scratch: (load.rows * widest * 4 + 2 * load.rows * config.hidden * 4) as u64 + (32 << 20),
+    }
+}
+
+/// Bytes that one token leaves behind in a block when nothing is recomputed.
+fn block_bytes(config: &Config, load: &Load<'_>) -> usize {
+    let operand = match load.precision {
+        Precision::Bf16 => 2,
+        Precision::F32 => 4,
+    };
+    let rank = match load.training {
+        Training::Lora(adapter) => adapter.config.r,
+        _ => 0,
+    };
+    let (d, f) = (config.hidden, config.intermediate);
+    let floats = 2 * d + config.qkv_width() + config.heads + 2 * f;
+    let operands = 2 * d + config.attention_width() + f + 7 * rank;
+    4 * floats + operand * operands
+}

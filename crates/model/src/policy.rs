@@ -1,0 +1,393 @@
+//! The model in training: a decoder, its trainable tensors, and the pass forward and back.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use formats::peft::{Adapter, AdapterConfig};
+use kernels::{
+    Device, Operand, Precision, Rows, Stored, Tensor, Weight,
+    ops::{head, rope},
+};
+
+use crate::{
+    Arena, Checkpoint, Config, Decoder, Error, MicroBatch, RopeScaling, Scores,
+    decoder::{Block, Linear, Trainable, Trained},
+    tape::{Context, Norm, Tape, Var},
+    weights::TensorRows,
+};
+
+/// What of a model is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Training {
+    /// Nothing; the model only scores and generates.
+    Nothing,
+    /// An adapter, fresh ([`LoraSettings::fresh`]) or from an earlier run.
+    Lora(Box<Adapter>),
+    /// Every weight.
+    Full,
+}
+
+/// A decoder with what of it is trained.
+pub struct Policy {
+    device: Device,
+    precision: Precision,
+    decoder: Decoder,
+    arena: Arena,
+    adapter_config: Option<AdapterConfig>,
+    recompute: bool,
+}
+
+/// A forward pass that waits for its coefficients.
+pub struct Pending {
+    tape: Tape,
+    last: Var<Tensor>,
+    hidden: Var<Operand>,
+    gradient: Option<Tensor>,
+    lse: Vec<f32>,
+    scores: Scores,
+}
+
+impl Pending {
+    /// What the model said.
+    pub fn scores(&self) -> &Scores {
+        &self.scores
+    }
+}
+
+impl Policy {
+    /// Loads and packs a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is missing, has another shape or is not finite; adapter targets that the
+    /// model does not have.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        precision: Precision,
+        training: &Training,
+    ) -> Result<Self, Error> {
+        let mut loader = Loader {
+            checkpoint,
+            device,
+            precision,
+            full: matches!(training, Training::Full),
+            arena: Arena::default(),
+        };
+        let decoder = loader.decoder()?;
+        let mut policy = Self {
+            device: device.clone(),
+            precision,
+            decoder,
+            arena: loader.arena,
+            adapter_config: None,
+            recompute: false,
+        };
+        if let Training::Lora(adapter) = training {
+            policy.attach(adapter, checkpoint.path())?;
+            policy.adapter_config = Some(adapter.config.clone());
+        }
+        Ok(policy)
+    }
+
+    /// Every linear, and the arena, for an adapter to be attached.
+    pub(crate) fn parts_mut(&mut self) -> (impl Iterator<Item = &mut Linear>, &mut Arena) {
+        (self.decoder.blocks.iter_mut().flat_map(|block| &mut block.linears), &mut self.arena)
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &Config {
+        &self.decoder.config
+    }
+
+    /// The machine it runs on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The precision of its products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The adapter's settings, if it has one.
+    pub fn adapter_config(&self) -> Option<&AdapterConfig> {
+        self.adapter_config.as_ref()
+    }
+
+    /// The trainable tensors.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The trainable tensors, for the optimizer; [`Self::sync`] must follow a change.
+    pub fn arena_mut(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    /// Whether blocks run again in backward in place of being kept (gradient checkpointing).
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
+    }
+
+    /// Brings packed weights, norms and biases up to date with the arena.
+    pub fn sync(&mut self) {
+        let (arena, device) = (&self.arena, &self.device);
+        for block in &mut self.decoder.blocks {
+            for norm in [&mut block.attention_norm, &mut block.mlp_norm] {
+                sync_vector(arena, norm);
+            }
+            for linear in &mut block.linears {
+                if let Trained::Full { weight, bias } = linear.trained {
+                    linear.weight.repack_from(device, arena.value(weight));
+                    if let (Some(slot), Some(values)) = (bias, &mut linear.bias) {
+                        values.copy_from_slice(arena.value(slot));
+                    }
+                }
+            }
+        }
+        sync_vector(arena, &mut self.decoder.norm);
+        for table in std::iter::once(&mut self.decoder.embedding).chain(&mut self.decoder.head) {
+            if let Some(slot) = table.slot {
+                table.value.repack_from(device, arena.value(slot));
+            }
+        }
+    }
+
+    pub(crate) fn context<'a>(
+        &'a self,
+        positions: &'a [u32],
+        branches: &'a kernels::Branches,
+        adapter: bool,
+    ) -> Context<'a> {
+        Context {
+            device: &self.device,
+            precision: self.precision,
+            decoder: &self.decoder,
+            arena: &self.arena,
+            adapter,
+            positions,
+            branches,
+        }
+    }
+
+    /// Scores the completions of a micro-batch; `adapter: false` is the base model.
+    ///
+    /// # Errors
+    ///
+    /// A token outside the vocabulary.
+    pub fn score(&self, batch: &MicroBatch, adapter: bool) -> Result<Scores, Error> {
+        Ok(self.pass(batch, adapter, false)?.scores)
+    }
+
+    /// Scores the completions and keeps what [`Self::backward`] needs.
+    ///
+    /// # Errors
+    ///
+    /// A token outside the vocabulary.
+    pub fn forward(&self, batch: &MicroBatch) -> Result<Pending, Error> {
+        self.pass(batch, true, true)
+    }
+
+    fn pass(&self, batch: &MicroBatch, adapter: bool, record: bool) -> Result<Pending, Error> {
+        self.check_tokens(batch)?;
+        let ctx = self.context(&batch.positions, &batch.branches, adapter);
+        let mut tape = Tape::new(record);
+        let mut x = tape.embed(&ctx, &batch.tokens);
+        for layer in 0..self.decoder.blocks.len() {
+            x = tape.block(&ctx, x, layer, self.recompute);
+        }
+        let rows = batch.scored.iter().map(|scored| scored.row).collect();
+        let last = tape.gather(&ctx, &x, rows);
+        drop(x);
+        let hidden = tape.norm(&ctx, &last, Norm::Final);
+        let targets: Vec<u32> = batch.scored.iter().map(|scored| scored.target).collect();
+        let mut out = head::forward(
+            &self.device,
+            &hidden.value,
+            self.decoder.head_weight(),
+            &targets,
+            record,
+        );
+        let scores = Scores::collect(batch, &out);
+        let gradient = out.gradient.take();
+        Ok(Pending { tape, last, hidden, gradient, lse: out.lse, scores })
+    }
+
+    /// Adds the gradient of `sum over completions of coefficient * logp` to the arena.
+    ///
+    /// `coefficients` has one entry a completion: the derivative of the loss by its log-probability.
+    pub fn backward(&mut self, batch: &MicroBatch, pending: Pending, coefficients: &[f64]) {
+        assert_eq!(coefficients.len(), batch.completions, "one coefficient a completion");
+        let of_row: Vec<f32> = batch
+            .scored
+            .iter()
+            .map(|scored| coefficients[scored.completion as usize] as f32)
+            .collect();
+        let mut gradients = std::mem::take(&mut self.arena.gradients);
+        if let Some(slot) = self.decoder.head_slot() {
+            let targets: Vec<u32> = batch.scored.iter().map(|scored| scored.target).collect();
+            let range = self.arena.slots()[slot].range.clone();
+            let scored = head::Scored {
+                hidden: &pending.hidden.value,
+                targets: &targets,
+                lse: &pending.lse,
+                coefficients: &of_row,
+            };
+            let weight = self.decoder.head_weight();
+            head::backward_weight(&self.device, weight, scored, &mut gradients[range]);
+        }
+        if let Some(unscaled) = pending.gradient {
+            let seed = head::backward_hidden(&self.device, unscaled, &of_row);
+            let ctx = self.context(&batch.positions, &batch.branches, true);
+            drop(pending.last);
+            pending.tape.backward(&ctx, pending.hidden.id(), seed, &mut gradients);
+        }
+        self.arena.gradients = gradients;
+    }
+
+    fn check_tokens(&self, batch: &MicroBatch) -> Result<(), Error> {
+        let vocabulary = self.decoder.config.vocabulary;
+        let ids =
+            batch.tokens.iter().copied().chain(batch.scored.iter().map(|scored| scored.target));
+        for id in ids {
+            if id as usize >= vocabulary {
+                return Err(Error::Token { id, vocabulary });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sync_vector(arena: &Arena, vector: &mut Trainable<Vec<f32>>) {
+    if let Some(slot) = vector.slot {
+        vector.value.copy_from_slice(arena.value(slot));
+    }
+}
+
+/// Loads a checkpoint tensor by tensor, and adds to the arena what is trained in full.
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    device: &'a Device,
+    precision: Precision,
+    full: bool,
+    arena: Arena,
+}
+
+impl Loader<'_> {
+    fn decoder(&mut self) -> Result<Decoder, Error> {
+        let config = self.checkpoint.config().clone();
+        let (vocabulary, hidden) = (config.vocabulary, config.hidden);
+        let embedding = self.table("model.embed_tokens.weight", vocabulary, hidden)?;
+        let blocks =
+            (0..config.layers).map(|layer| self.block(&config, layer)).collect::<Result<_, _>>()?;
+        let norm = self.norm("model.norm.weight", hidden)?;
+        let head = match config.tied {
+            true => None,
+            false => Some(self.table("lm_head.weight", vocabulary, hidden)?),
+        };
+        let rope = rope_table(&config);
+        Ok(Decoder { config, embedding, blocks, norm, head, rope })
+    }
+
+    fn block(&mut self, config: &Config, layer: usize) -> Result<Block, Error> {
+        let prefix = format!("model.layers.{layer}");
+        let attention_norm =
+            self.norm(&format!("{prefix}.input_layernorm.weight"), config.hidden)?;
+        let mlp_norm =
+            self.norm(&format!("{prefix}.post_attention_layernorm.weight"), config.hidden)?;
+        let [q, k, v, o, gate, up, down] = config.linears().map(|(name, out, input, bias)| {
+            self.linear(format!("{prefix}.{name}"), [out, input], bias)
+        });
+        let linears = [q?, k?, v?, o?, gate?, up?, down?];
+        Ok(Block { attention_norm, mlp_norm, linears })
+    }
+
+    fn linear(&mut self, name: String, shape: [usize; 2], has_bias: bool) -> Result<Linear, Error> {
+        let (weight, weight_slot) = self.matrix(&format!("{name}.weight"), shape)?;
+        let mut bias = None;
+        let mut bias_slot = None;
+        if has_bias {
+            let file_name = format!("{name}.bias");
+            let values = self.checkpoint.vector(&file_name, shape[0])?;
+            bias_slot = self.full.then(|| self.arena.add(file_name, &[shape[0]], false, &values));
+            bias = Some(values);
+        }
+        let trained = match weight_slot {
+            Some(weight) => Trained::Full { weight, bias: bias_slot },
+            None => Trained::Nothing,
+        };
+        Ok(Linear { name, weight, bias, trained })
+    }
+
+    fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Trainable<Weight>, Error> {
+        let (value, slot) = self.matrix(name, [rows, cols])?;
+        Ok(Trainable { value, slot })
+    }
+
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<(Weight, Option<usize>), Error> {
+        let rows: TensorRows<'_> = self.checkpoint.rows(name, shape)?;
+        let source =
+            Checked { rows: &rows, widen: self.full, bad_row: AtomicUsize::new(usize::MAX) };
+        let weight = Weight::pack(self.device, self.precision, &source);
+        let bad_row = source.bad_row.into_inner();
+        if bad_row < usize::MAX {
+            return Err(Error::NotFinite { name: name.into(), row: bad_row });
+        }
+        let slot = self.full.then(|| self.arena.add(name.into(), &shape, true, &rows.to_vec()));
+        Ok((weight, slot))
+    }
+
+    fn norm(&mut self, name: &str, width: usize) -> Result<Trainable<Vec<f32>>, Error> {
+        let values = self.checkpoint.vector(name, width)?;
+        let slot = self.full.then(|| self.arena.add(name.into(), &[width], false, &values));
+        Ok(Trainable { slot, ..Trainable::frozen(values) })
+    }
+}
+
+/// The rows of a matrix on their way into panels.
+struct Checked<'a> {
+    rows: &'a TensorRows<'a>,
+    /// A trained matrix leaves its stored type: under f32 arithmetic an update must not be rounded
+    /// away.
+    widen: bool,
+    /// The first row that held a value that is not finite.
+    bad_row: AtomicUsize,
+}
+
+impl Rows for Checked<'_> {
+    fn rows(&self) -> usize {
+        self.rows.rows()
+    }
+
+    fn cols(&self) -> usize {
+        self.rows.cols()
+    }
+
+    fn stored(&self) -> Stored {
+        if self.widen { Stored::F32 } else { self.rows.stored() }
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_row(row, out);
+        if out.iter().any(|value| !value.is_finite()) {
+            self.bad_row.fetch_min(row, Ordering::Relaxed);
+        }
+    }
+}
+
+fn rope_table(config: &Config) -> rope::Table {
+    let scaling = match &config.rope_scaling {
+        RopeScaling::None => rope::Scaling::None,
+        RopeScaling::Factors(factors) => rope::Scaling::Factors(factors.clone()),
+        RopeScaling::Linear { factor } => rope::Scaling::Linear { factor: *factor },
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+            rope::Scaling::Llama3 {
+                factor: *factor,
+                low_freq_factor: *low_freq_factor,
+                high_freq_factor: *high_freq_factor,
+                original_max_position_embeddings: *original_context as f64,
+            }
+        }
+    };
+    rope::Table::new(config.head_dim, config.rope_theta, &scaling)
+}

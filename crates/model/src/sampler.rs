@@ -1,0 +1,133 @@
+//! From logits to the next token.
+
+use std::cmp::Ordering;
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the most likely token.
+    pub temperature: f64,
+    /// Keep this many of the most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keep the smallest set of tokens whose probability reaches this; 1 keeps all.
+    pub top_p: f64,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// Always the most likely token; the first one among equals.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
+}
+
+/// Draws tokens; the n-th draw is a function of the seed and of n alone.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    sampling: Sampling,
+    draws: u64,
+}
+
+impl Sampler {
+    /// A sampler before its first draw.
+    pub fn new(sampling: Sampling) -> Self {
+        Self { sampling, draws: 0 }
+    }
+
+    /// The next token, from the logits of the vocabulary; `logits` must not be empty.
+    pub fn next(&mut self, logits: &[f32]) -> u32 {
+        let draw = self.draws;
+        self.draws += 1;
+        if self.sampling.temperature <= 0.0 {
+            return most_likely(logits);
+        }
+        let kept = self.kept(logits);
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut left = uniform(self.sampling.seed, draw) * total;
+        for (token, weight) in &kept {
+            left -= weight;
+            if left <= 0.0 {
+                return *token;
+            }
+        }
+        kept.last().map_or(0, |(token, _)| *token)
+    }
+
+    /// The tokens that may be drawn, most likely first, with unnormalized probabilities.
+    fn kept(&self, logits: &[f32]) -> Vec<(u32, f64)> {
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        let by_logit = |a: &u32, b: &u32| {
+            let (x, y) = (logits[*a as usize], logits[*b as usize]);
+            y.partial_cmp(&x).unwrap_or(Ordering::Equal).then(a.cmp(b))
+        };
+        order.sort_by(by_logit);
+        let top_k = if self.sampling.top_k == 0 { order.len() } else { self.sampling.top_k };
+        order.truncate(top_k.min(order.len()));
+        let largest = f64::from(logits[order[0] as usize]);
+        let temperature = self.sampling.temperature;
+        let weight =
+            |token: u32| ((f64::from(logits[token as usize]) - largest) / temperature).exp();
+        let mut kept: Vec<(u32, f64)> =
+            order.into_iter().map(|token| (token, weight(token))).collect();
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut reached = 0.0;
+        let enough = kept.iter().position(|(_, weight)| {
+            reached += weight / total;
+            reached >= self.sampling.top_p
+        });
+        kept.truncate(enough.map_or(kept.len(), |index| index + 1));
+        kept
+    }
+}
+
+fn most_likely(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (token, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = token;
+        }
+    }
+    best as u32
+}
+
+/// A number in [0, 1) from seed and index.
+fn uniform(seed: u64, index: u64) -> f64 {
+    let mut hasher = blake3::Hasher::new_derive_key("trueup 2026 sampling");
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(&index.to_le_bytes());
+    let bytes = *hasher.finalize().as_bytes();
+    let word = u64::from_le_bytes([
+        bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+    ]);
+    (word >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn greedy_takes_the_first_of_equals() {
+        assert_eq!(Sampler::new(Sampling::GREEDY).next(&[0.0, 2.0, 2.0, -1.0]), 1);
+    }
+
+    #[test]
+    fn top_k_and_top_p_leave_out_the_rest() {
+        let logits = [0.0, 3.0, 2.0, -9.0];
+        for seed in 0..64 {
+            let sampling = Sampling { temperature: 1.0, top_k: 2, top_p: 1.0, seed };
+            assert!([1, 2].contains(&Sampler::new(sampling).next(&logits)));
+            let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.5, seed };
+            assert_eq!(Sampler::new(sampling).next(&logits), 1);
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let logits = [0.0_f32, 3_f32.ln()];
+        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 7 };
+        let mut sampler = Sampler::new(sampling);
+        let ones = (0..4000).filter(|_| sampler.next(&logits) == 1).count();
+        let share = ones as f64 / 4000.0;
+        assert!((share - 0.75).abs() < testkit::tolerance::SAMPLED_SHARE, "{share}");
+    }
+}

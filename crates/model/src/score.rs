@@ -1,0 +1,124 @@
+//! What a micro-batch asks of the model, and what it gets back.
+
+use kernels::{Branches, Tree};
+
+/// Token rows, their tree structure, and which rows predict which completion tokens.
+#[derive(Clone, Debug)]
+pub struct MicroBatch {
+    /// The token of each row.
+    pub tokens: Vec<u32>,
+    /// The position of each row in its own sequence.
+    pub positions: Vec<u32>,
+    /// The trees that the rows form.
+    pub branches: Branches,
+    /// Every completion token that is scored, completion by completion.
+    pub scored: Vec<Scored>,
+    /// Number of completions that `scored` speaks of.
+    pub completions: usize,
+}
+
+/// A prompt with its completions, as token ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sequence<'a> {
+    /// The tokens that all completions continue.
+    pub prompt: &'a [u32],
+    /// Each completion, and how many of its first tokens are not scored.
+    pub completions: Vec<(&'a [u32], usize)>,
+}
+
+impl MicroBatch {
+    /// Lays sequences one after the other: each prompt once, then its completions.
+    ///
+    /// The last token of a completion predicts nothing that is scored, so it gets no row. A first
+    /// token without any row before it cannot be scored and is passed over.
+    pub fn new(sequences: &[Sequence<'_>]) -> Self {
+        let mut batch = Self {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            branches: Branches::default(),
+            scored: Vec::new(),
+            completions: 0,
+        };
+        for sequence in sequences {
+            batch.push(sequence);
+        }
+        batch
+    }
+
+    fn push(&mut self, sequence: &Sequence<'_>) {
+        let start = self.tokens.len();
+        let prompt = sequence.prompt.len();
+        self.tokens.extend(sequence.prompt);
+        self.positions.extend(0..prompt as u32);
+        let mut tree = Tree { start, prompt, completions: Vec::new() };
+        for (ids, unscored) in &sequence.completions {
+            let first = self.tokens.len();
+            let fed = ids.len().saturating_sub(1);
+            self.tokens.extend(&ids[..fed]);
+            self.positions.extend((prompt..prompt + fed).map(|position| position as u32));
+            tree.completions.push(fed);
+            let before = |index: usize| match index {
+                0 => (start + prompt).checked_sub(1).filter(|_| prompt > 0),
+                _ => Some(first + index - 1),
+            };
+            for (index, target) in ids.iter().enumerate().skip(*unscored) {
+                let Some(row) = before(index) else { continue };
+                let completion = self.completions as u32;
+                self.scored.push(Scored { row: row as u32, target: *target, completion });
+            }
+            self.completions += 1;
+        }
+        self.branches.trees.push(tree);
+    }
+}
+
+/// One scored completion token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// The row whose hidden state predicts the token.
+    pub row: u32,
+    /// The token.
+    pub target: u32,
+    /// The completion that it belongs to, from 0.
+    pub completion: u32,
+}
+
+/// What the model says about one completion; sums over its scored tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CompletionScore {
+    /// Natural-log probability, in nats.
+    pub logp: f64,
+    /// Number of scored tokens.
+    pub token_count: u32,
+    /// Entropy of the predictions, in nats.
+    pub entropy: f64,
+    /// Mean logit over the vocabulary.
+    pub logits: f64,
+    /// Log of the sum of squared probabilities, for WPO's weights.
+    pub ln_sum_p2: f64,
+    /// Tokens that were the unique most likely one.
+    pub hits: u32,
+}
+
+/// One entry a completion, in the order of the micro-batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// The completions.
+    pub completions: Vec<CompletionScore>,
+}
+
+impl Scores {
+    pub(crate) fn collect(batch: &MicroBatch, head: &kernels::ops::head::HeadOutput) -> Self {
+        let mut completions = vec![CompletionScore::default(); batch.completions];
+        for (index, scored) in batch.scored.iter().enumerate() {
+            let sum = &mut completions[scored.completion as usize];
+            sum.logp += f64::from(head.logp[index]);
+            sum.token_count += 1;
+            sum.entropy += f64::from(head.entropy[index]);
+            sum.logits += f64::from(head.mean_logit[index]);
+            sum.ln_sum_p2 += f64::from(head.ln_sum_p2[index]);
+            sum.hits += u32::from(head.is_argmax[index]);
+        }
+        Self { completions }
+    }
+}

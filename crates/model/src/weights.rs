@@ -1,0 +1,238 @@
+//! A checkpoint on disk: a Hugging Face folder or a GGUF file, seen the same way.
+
+use std::path::{Path, PathBuf};
+
+use formats::{Dtype, TensorView, gguf::Gguf, safetensors};
+use kernels::{Rows, Stored};
+
+use crate::{Config, Error, gguf, llama_config};
+
+/// A checkpoint that was opened: its configuration is read, its weights are mapped.
+pub struct Checkpoint {
+    path: PathBuf,
+    config: Config,
+    notes: Vec<String>,
+    files: Files,
+}
+
+enum Files {
+    Folder(safetensors::Checkpoint),
+    Gguf(Gguf),
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json` and safetensors, or a GGUF file.
+    ///
+    /// # Errors
+    ///
+    /// Nothing there, files missing or damaged, an architecture or a setting that is not
+    /// supported.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
+        if !path.is_file() {
+            return Err(Error::NotFound { path: path.into() });
+        }
+        let file = Gguf::open(path)?;
+        let config = gguf::config(path, &file)?;
+        Ok(Self { path: path.into(), config, notes: Vec::new(), files: Files::Gguf(file) })
+    }
+
+    fn open_folder(path: &Path) -> Result<Self, Error> {
+        let config_file = path.join("config.json");
+        if !config_file.is_file() {
+            return Err(Error::Incomplete { path: path.into(), missing: "config.json" });
+        }
+        let (mut config, unknown) = llama_config::read(&config_file)?;
+        add_generation_ends(path, &mut config);
+        let files = safetensors::Checkpoint::open(path)?;
+        let notes = unknown
+            .into_iter()
+            .map(|key| format!("`{key}` in config.json is not known and changes nothing"))
+            .collect();
+        Ok(Self { path: path.into(), config, notes, files: Files::Folder(files) })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its shape and constants.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the user should know about the configuration.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The GGUF file, if it is one.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &self.files {
+            Files::Gguf(file) => Some(file),
+            Files::Folder(_) => None,
+        }
+    }
+
+    /// The storage types of the linears, for the run to say what it rounds.
+    pub fn stored_types(&self) -> Vec<Dtype> {
+        let mut types: Vec<Dtype> = Vec::new();
+        for (name, ..) in self.config.linears() {
+            let name = format!("model.layers.0.{name}.weight");
+            if let Ok(view) = self.view(&name) {
+                if !types.contains(&view.dtype) {
+                    types.push(view.dtype);
+                }
+            }
+        }
+        types
+    }
+
+    /// Bytes of the weights on disk.
+    pub fn byte_count(&self) -> u64 {
+        match &self.files {
+            Files::Folder(files) => files.files().map(|(_, bytes)| bytes.len() as u64).sum(),
+            Files::Gguf(file) => file.bytes().len() as u64,
+        }
+    }
+
+    /// A fingerprint of every weight and of the configuration.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{:?}", self.config).as_bytes());
+        match &self.files {
+            Files::Folder(files) => {
+                for (_, bytes) in files.files() {
+                    hasher.update_rayon(bytes);
+                }
+            }
+            Files::Gguf(file) => {
+                hasher.update_rayon(file.bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        Ok(match &self.files {
+            Files::Folder(files) => files.tensor(name)?,
+            Files::Gguf(file) => file.tensor(&gguf::tensor_name(name))?,
+        })
+    }
+
+    /// The rows of a matrix, by its Hugging Face name.
+    pub(crate) fn rows(&self, name: &str, wanted: [usize; 2]) -> Result<TensorRows<'_>, Error> {
+        let view = self.view(name)?;
+        if view.shape != wanted {
+            let found = view.shape.clone();
+            return Err(Error::Shape { name: name.into(), found, wanted: wanted.into() });
+        }
+        Ok(TensorRows { view, order: self.row_order(name) })
+    }
+
+    /// The values of a vector, by its Hugging Face name.
+    pub(crate) fn vector(&self, name: &str, wanted: usize) -> Result<Vec<f32>, Error> {
+        let view = self.view(name)?;
+        if view.shape != [wanted] {
+            let found = view.shape.clone();
+            return Err(Error::Shape { name: name.into(), found, wanted: vec![wanted] });
+        }
+        let mut stored = vec![0.0; wanted];
+        view.read_row(0, &mut stored)?;
+        let order = self.row_order(name);
+        let values: Vec<f32> = (0..wanted).map(|row| stored[order.stored_row(row)]).collect();
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err(Error::NotFinite { name: name.into(), row: 0 }),
+        }
+    }
+
+    fn row_order(&self, name: &str) -> RowOrder {
+        let rotated = name.contains(".q_proj.") || name.contains(".k_proj.");
+        match &self.files {
+            Files::Gguf(_) if rotated => RowOrder::AdjacentPairs { head_dim: self.config.head_dim },
+            _ => RowOrder::AsStored,
+        }
+    }
+}
+
+/// `generation_config.json` may name more ends than `config.json`; a model stops at any of them.
+fn add_generation_ends(folder: &Path, config: &mut Config) {
+    let Ok(text) = fs_err::read_to_string(folder.join("generation_config.json")) else { return };
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) else { return };
+    for id in llama_config::token_ids(value.get("eos_token_id")) {
+        if !config.eos.contains(&id) {
+            config.eos.push(id);
+        }
+    }
+}
+
+/// How the rows of a rotated projection are stored.
+#[derive(Clone, Copy)]
+enum RowOrder {
+    /// As Hugging Face has them: the two halves of a head rotate against each other.
+    AsStored,
+    /// As GGUF has them for this family: neighbours rotate against each other.
+    AdjacentPairs { head_dim: usize },
+}
+
+impl RowOrder {
+    /// The stored row that holds a row of the Hugging Face order.
+    fn stored_row(self, row: usize) -> usize {
+        match self {
+            Self::AsStored => row,
+            Self::AdjacentPairs { head_dim } => {
+                let (head, inside) = (row / head_dim, row % head_dim);
+                let (half, pair) = (inside / (head_dim / 2), inside % (head_dim / 2));
+                head * head_dim + 2 * pair + half
+            }
+        }
+    }
+}
+
+/// A matrix of a checkpoint, row by row in the Hugging Face order.
+pub(crate) struct TensorRows<'a> {
+    view: TensorView<'a>,
+    order: RowOrder,
+}
+
+impl TensorRows<'_> {
+    /// All values, row-major.
+    pub(crate) fn to_vec(&self) -> Vec<f32> {
+        let cols = self.cols();
+        let mut values = vec![0.0; self.rows() * cols];
+        for (row, out) in values.chunks_exact_mut(cols.max(1)).enumerate() {
+            self.read_row(row, out);
+        }
+        values
+    }
+}
+
+impl Rows for TensorRows<'_> {
+    fn rows(&self) -> usize {
+        self.view.shape[0]
+    }
+
+    fn cols(&self) -> usize {
+        self.view.shape[1]
+    }
+
+    fn stored(&self) -> Stored {
+        match self.view.dtype {
+            Dtype::F16 => Stored::F16,
+            Dtype::Bf16 => Stored::Bf16,
+            _ => Stored::F32,
+        }
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        // The view's shape and length were checked when it was made, so a row cannot fail; should
+        // it ever, the NaN is found by the check that follows packing.
+        if self.view.read_row(self.order.stored_row(row), out).is_err() {
+            out.fill(f32::NAN);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Whole models against transformers and PEFT: log-probabilities, and the gradients of one step.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use formats::{peft, safetensors};
+use kernels::{Device, Precision};
+use model::{Checkpoint, CompletionScore, MicroBatch, Policy, Sequence, Training};
+use serde::Deserialize;
+use testkit::tolerance;
+
+const MODELS: [&str; 6] = ["gqa", "tied", "biased", "rope-llama3", "rope-linear", "odd"];
+
+#[derive(Deserialize)]
+struct Golden {
+    beta: f64,
+    pairs: Vec<Pair>,
+    base: Vec<PairScores>,
+    r3: Step,
+    r4: Step,
+    full: Step,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    prompt: Vec<u32>,
+    chosen: Vec<u32>,
+    rejected: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct PairScores {
+    chosen: Score,
+    rejected: Score,
+}
+
+#[derive(Deserialize)]
+struct Score {
+    logp: f64,
+    token_logps: Vec<f64>,
+    entropy_sum: f64,
+    mean_logit_sum: f64,
+    ln_sum_p2_sum: f64,
+    argmax_hits: u32,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    #[serde(default)]
+    scores: Vec<PairScores>,
+    coefficients: Vec<[f64; 2]>,
+    grad_norm: f64,
+}
+
+struct Case {
+    name: &'static str,
+    golden: Golden,
+    checkpoint: Checkpoint,
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    MODELS.into_iter().map(|name| {
+        let folder = testkit::golden("model").join(name);
+        let text = fs_err::read_to_string(folder.join("golden.json")).unwrap();
+        let golden = serde_json::from_str(&text).unwrap();
+        Case { name, golden, checkpoint: Checkpoint::open(&folder).unwrap() }
+    })
+}
+
+fn rows(pairs: &[Pair]) -> MicroBatch {
+    let sequences: Vec<_> = pairs
+        .iter()
+        .map(|pair| Sequence {
+            prompt: &pair.prompt,
+            completions: vec![(&pair.chosen[..], 0), (&pair.rejected[..], 0)],
+        })
+        .collect();
+    MicroBatch::new(&sequences)
+}
+
+fn check_scores(case: &Case, got: &[CompletionScore], want: &[PairScores]) {
+    let want = want.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        let at = format!("{} completion {index}", case.name);
+        assert_eq!(got.token_count as usize, want.token_logps.len(), "{at}");
+        assert_eq!(got.hits, want.argmax_hits, "{at}");
+        for (what, got, want) in [
+            ("logp", got.logp, want.logp),
+            ("entropy", got.entropy, want.entropy_sum),
+            ("ln sum p^2", got.ln_sum_p2, want.ln_sum_p2_sum),
+        ] {
+            let off = (got - want).abs() / want.abs();
+            assert!(off < tolerance::MODEL_F32_LOGP, "{at} {what}: {got} for {want}, off {off:e}");
+        }
+        let off = (got.logits - want.mean_logit_sum).abs() / f64::from(got.token_count);
+        assert!(off < tolerance::MODEL_F32_LOGP, "{at} mean logit, off {off:e}");
+    }
+}
+
+fn coefficients(step: &Step) -> Vec<f64> {
+    step.coefficients.iter().flatten().copied().collect()
+}
+
+/// Compares the gradients of all tensors of a file with the policy's.
+fn check_gradients(at: &str, policy: &Policy, file: &std::path::Path, norm: f64) {
+    let want = safetensors::Checkpoint::open(file).unwrap();
+    for name in want.names() {
+        let slot = policy.arena().slots().iter().find(|slot| slot.name == name).unwrap();
+        let got = &policy.arena().gradients[slot.range.clone()];
+        let want = want.tensor(name).unwrap().to_f32().unwrap();
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let (got_norm, want_norm) = (dot(got, got).sqrt(), dot(&want, &want).sqrt());
+        let cosine = dot(got, &want) / (got_norm * want_norm);
+        assert!(cosine > 1.0 - tolerance::MODEL_F32_COSINE, "{at} {name}: cosine {cosine}");
+        let off = (got_norm / want_norm - 1.0).abs();
+        assert!(off < tolerance::MODEL_F32_NORM, "{at} {name}: norm {got_norm} for {want_norm}");
+    }
+    let got = policy.arena().gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    let off = (got / norm - 1.0).abs();
+    assert!(off < tolerance::MODEL_F32_NORM, "{at}: norm of all gradients {got} for {norm}");
+}
+
+fn every_policy(case: &Case, training: &Training) -> Vec<Policy> {
+    Device::every_cpu()
+        .iter()
+        .map(|device| Policy::load(&case.checkpoint, device, Precision::F32, training).unwrap())
+        .collect()
+}
+
+#[test]
+fn base_models_score_as_transformers() {
+    for case in cases() {
+        let batch = rows(&case.golden.pairs);
+        for policy in every_policy(&case, &Training::Nothing) {
+            check_scores(
+                &case,
+                &policy.score(&batch, true).unwrap().completions,
+                &case.golden.base,
+            );
+        }
+    }
+}
+
+#[test]
+fn adapters_score_and_learn_as_in_peft() {
+    for case in cases() {
+        let batch = rows(&case.golden.pairs);
+        for (name, step) in [("r3", &case.golden.r3), ("r4", &case.golden.r4)] {
+            let folder = case.checkpoint.path();
+            let adapter = peft::read(folder.join(format!("adapter-{name}"))).unwrap();
+            let training = Training::Lora(Box::new(adapter));
+            for mut policy in every_policy(&case, &training) {
+                check_scores(
+                    &case,
+                    &policy.score(&batch, false).unwrap().completions,
+                    &case.golden.base,
+                );
+                let pending = policy.forward(&batch).unwrap();
+                check_scores(&case, &pending.scores().completions, &step.scores);
+                policy.backward(&batch, pending, &coefficients(step));
+                let file = folder.join(format!("gradients-{name}.safetensors"));
+                check_gradients(&format!("{} {name}", case.name), &policy, &file, step.grad_norm);
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_models_learn_as_in_transformers() {
+    for case in cases() {
+        let batch = rows(&case.golden.pairs);
+        let step = &case.golden.full;
+        for mut policy in every_policy(&case, &Training::Full) {
+            let pending = policy.forward(&batch).unwrap();
+            policy.backward(&batch, pending, &coefficients(step));
+            let file = case.checkpoint.path().join("gradients-full.safetensors");
+            check_gradients(&format!("{} full", case.name), &policy, &file, step.grad_norm);
+        }
+    }
+}
+
+#[test]
+fn a_loss_of_the_objective_gives_the_coefficients() {
+    for case in cases() {
+        let golden = &case.golden;
+        let margins = golden.r3.scores.iter().zip(&golden.base).map(|(policy, base)| {
+            (policy.chosen.logp - base.chosen.logp) - (policy.rejected.logp - base.rejected.logp)
+        });
+        for (margin, want) in margins.zip(&golden.r3.coefficients) {
+            let slope =
+                -golden.beta / (1.0 + (golden.beta * margin).exp()) / golden.pairs.len() as f64;
+            assert!((slope - want[0]).abs() < tolerance::SAME_F64_ARITHMETIC, "{}", case.name);
+        }
+    }
+}
