@@ -93,6 +93,15 @@ fn types_that_are_not_supported_fail_when_asked_for() {
     assert!(matches!(&missing, Error::MissingTensor { nearest, .. } if nearest[0] == "b"));
 }
 
+#[test]
+fn readers_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Checkpoint>();
+    shared::<Gguf>();
+    shared::<formats::TensorView<'_>>();
+    shared::<Error>();
+}
+
 /// Writes a file with one small tensor of each name.
 fn shard(folder: &Path, file: &str, names: &[&str]) {
     let tensors: Vec<_> = names

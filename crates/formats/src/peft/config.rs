@@ -256,7 +256,8 @@ impl AdapterConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::AdapterValue`] for numbers out of range.
+    /// [`Error::AdapterValue`] for numbers out of range, [`Error::TooLong`] where it could not be
+    /// read again.
     pub fn to_json(&self) -> Result<String> {
         self.check()?;
         let fields = json!({
@@ -285,8 +286,10 @@ impl AdapterConfig {
             "use_dora": false,
             "use_rslora": self.use_rslora,
         });
-        serde_json::to_string_pretty(&fields)
-            .map_err(|source| Error::Json { what: "the adapter configuration".into(), source })
+        let text = serde_json::to_string_pretty(&fields)
+            .map_err(|source| Error::Json { what: "the adapter configuration".into(), source })?;
+        check_length(text.len() as u64)?;
+        Ok(text)
     }
 
     /// The rank of a module, named as in the base model.

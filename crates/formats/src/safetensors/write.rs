@@ -44,6 +44,29 @@ pub struct Layout {
 ///
 /// [`Error::Write`] with the file, whose source is [`Error::Duplicate`], [`Error::TensorSize`],
 /// [`Error::UnknownDtype`] for block types, or [`Error::Io`].
+///
+/// # Example
+///
+/// ```
+/// use formats::safetensors::{Checkpoint, TensorData, write};
+/// use formats::{Dtype, convert};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// let norm = TensorData {
+///     name: "norm.weight",
+///     dtype: Dtype::Bf16,
+///     shape: &[2],
+///     bytes: convert::narrow_bf16(&[1.0, -0.5]).into(),
+/// };
+/// write(&path, &[norm], &[("format".to_owned(), "pt".to_owned())].into())?;
+///
+/// let checkpoint = Checkpoint::open(&path)?;
+/// assert_eq!(checkpoint.tensor("norm.weight")?.to_f32()?, [1.0, -0.5]);
+/// # Ok(())
+/// # }
+/// ```
 pub fn write(
     path: impl AsRef<Path>,
     tensors: &[TensorData<'_>],
