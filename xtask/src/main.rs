@@ -1,1 +1,101 @@
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail, ensure};
+use xtask::run::{Job, cargo, say};
+use xtask::{docs, files, goldens, tidy};
+
+const HELP: &str = "commands:
+  check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
+  tidy              the rules about the repository itself
+  goldens [--check] make the reference values, or verify that they are what their programs compute;
+                    TRUEUP_ORACLE names the virtual environment with those programs
+  docs [--check]    make the generated pages, or verify that they are up to date
+  bench [NAME]      measure how fast the kernels are, all of them or one example";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that the debug form would add.
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let root = files::root();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["check"] => check(&root),
+        ["tidy"] => run_tidy(&root),
+        ["goldens"] => goldens::make(&root, &oracle()?),
+        ["goldens", "--check"] => goldens::check(&root, &oracle()?),
+        ["docs"] => docs::make(&root),
+        ["docs", "--check"] => docs::check(&root),
+        ["bench"] => bench(&root, None),
+        ["bench", name] => bench(&root, Some(name)),
+        ["help" | "--help" | "-h"] => {
+            say(HELP);
+            Ok(())
+        }
+        _ => bail!("`{}` is not a command\n\n{HELP}", words.join(" ")),
+    }
+}
+
+/// Runs all that must pass, quick things first.
+fn check(root: &Path) -> anyhow::Result<()> {
+    cargo(root, ["fmt", "--all", "--check"]).run()?;
+    run_tidy(root)?;
+    docs::check(root)?;
+    cargo(root, ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+        .run()?;
+    cargo(root, ["test", "--workspace", "--quiet"]).run()?;
+    cargo(root, ["doc", "--workspace", "--no-deps", "--quiet"])
+        .with("RUSTDOCFLAGS", "-D warnings")
+        .run()
+}
+
+fn run_tidy(root: &Path) -> anyhow::Result<()> {
+    let complaints = tidy::check(root)?;
+    for complaint in &complaints {
+        say(&complaint.to_string());
+    }
+    ensure!(complaints.is_empty(), "the repository is not tidy");
+    say("tidy");
+    Ok(())
+}
+
+/// Runs the kernels' examples that measure rates, optimized.
+fn bench(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
+    let examples = files::with_extension(&root.join("crates/kernels/examples"), "rs")?;
+    let names: Vec<String> = examples
+        .iter()
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter(|name| only.map_or(name.ends_with("_rate"), |only| only == name))
+        .collect();
+    ensure!(!names.is_empty(), "no example of `kernels` has that name");
+    for name in names {
+        say(&format!("{name}:"));
+        let args = ["run", "--release", "--quiet", "--package", "kernels", "--example", &name];
+        cargo(root, args).run()?;
+    }
+    Ok(())
+}
+
+/// The Python of the virtual environment that holds the reference programs.
+fn oracle() -> anyhow::Result<Job> {
+    let folder: Option<OsString> = std::env::var_os("TRUEUP_ORACLE");
+    let folder = folder.context(
+        "TRUEUP_ORACLE is not set\n\nhint: point it at a virtual environment; the head of each \
+         goldens/make_*.py says what it needs",
+    )?;
+    let python = PathBuf::from(&folder).join("bin/python");
+    ensure!(python.exists(), "`{}` does not exist", python.display());
+    Ok(Job::new(python))
+}

@@ -1,0 +1,112 @@
+//! Pages that are made from the code, so that they cannot say something else.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::files;
+use crate::run::say;
+
+const TESTING: &str = "docs/testing.md";
+
+/// Makes the pages.
+///
+/// # Errors
+///
+/// If the repository cannot be read or written.
+pub fn make(root: &Path) -> anyhow::Result<()> {
+    fs_err::write(root.join(TESTING), testing(root)?)?;
+    say(TESTING);
+    Ok(())
+}
+
+/// Checks that the pages are what [`make`] would write.
+///
+/// # Errors
+///
+/// If one is not.
+pub fn check(root: &Path) -> anyhow::Result<()> {
+    let kept = fs_err::read_to_string(root.join(TESTING)).unwrap_or_default();
+    ensure!(kept == testing(root)?, "`{TESTING}` is out of date\n\nhint: run `cargo xtask docs`");
+    Ok(())
+}
+
+/// The page that says how the numbers are known to be right.
+fn testing(root: &Path) -> anyhow::Result<String> {
+    let mut page = String::from(
+        "# How we know that the numbers are right\n\n\
+         This page is made by `cargo xtask docs`.\n\n\
+         Every operation has a plain reference beside its fast version.\n\
+         The reference is checked against central differences in f64, the fast version against the \
+         reference, and both against values from programs that other people wrote.\n\
+         `cargo xtask goldens --check` computes those values again.\n\n\
+         ## Values from elsewhere\n\n| file | cases | source |\n|---|---|---|\n",
+    );
+    let folder = root.join("goldens");
+    for path in files::below(&folder)? {
+        if path.extension().is_none_or(|has| has != "json") {
+            continue;
+        }
+        let golden: Value = serde_json::from_slice(&fs_err::read(&path)?)
+            .with_context(|| format!("`{}` is not JSON", path.display()))?;
+        let (Some(source), Some(cases)) = (golden["source"].as_str(), golden["cases"].as_array())
+        else {
+            continue;
+        };
+        let name = path.strip_prefix(&folder)?.display();
+        writeln!(page, "| `{name}` | {} | {source} |", cases.len())?;
+    }
+    page.push_str("\n## Tolerances\n\n| name | value | why |\n|---|---|---|\n");
+    let tolerances = fs_err::read_to_string(root.join("crates/testkit/src/tolerance.rs"))?;
+    for Tolerance { name, value, why } in parse(&tolerances) {
+        writeln!(page, "| `{name}` | {value} | {why} |")?;
+    }
+    Ok(page)
+}
+
+/// A constant with its comment.
+#[derive(Debug, PartialEq, Eq)]
+struct Tolerance {
+    name: String,
+    value: String,
+    why: String,
+}
+
+/// The public constants of a file with the comments before them.
+fn parse(text: &str) -> Vec<Tolerance> {
+    let (mut why, mut found) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("///") {
+            why.push(comment.trim());
+            continue;
+        }
+        let constant = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(": "));
+        if let Some((name, rest)) = constant {
+            let value = rest.split_once(" = ").map_or("", |(_, value)| value);
+            let value = value.trim_end_matches(';').replace('_', "");
+            found.push(Tolerance { name: name.to_owned(), value, why: why.join(" ") });
+        }
+        why.clear();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_found_with_their_reasons() {
+        let text = "//! Page.\n\n/// One\n/// reason.\npub const A: f64 = 0.001_5;\n\n/// Lost.\n\n\
+                    pub const B: f64 = 3.0;\n";
+        let tolerance = |name: &str, value: &str, why: &str| Tolerance {
+            name: name.into(),
+            value: value.into(),
+            why: why.into(),
+        };
+        let want = [tolerance("A", "0.0015", "One reason."), tolerance("B", "3.0", "")];
+        assert_eq!(parse(text), want);
+    }
+}

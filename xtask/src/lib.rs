@@ -1,0 +1,8 @@
+//! The project's own commands, as functions: `cargo xtask <command>` runs them, and a test of `cli`
+//! runs [`tidy`] with every `cargo test`.
+
+pub mod docs;
+pub mod files;
+pub mod goldens;
+pub mod run;
+pub mod tidy;
