@@ -1,1 +1,22 @@
 //! Recipes and the training loop.
+//!
+//! [`recipe`] turns text into a checked [`recipe::Recipe`]; [`align::Prepared`] holds it against
+//! model and data and plans the run; [`training`] is the loop.
+
+pub mod align;
+pub mod batches;
+mod error;
+pub mod history;
+pub mod metrics;
+pub mod optimizer;
+pub mod prepare;
+pub mod recipe;
+pub mod reference;
+pub mod run_log;
+pub mod schedule;
+pub mod trainer;
+pub mod training;
+pub mod watch;
+
+pub use error::Error;
+pub use watch::{Progress, Watch};

@@ -39,6 +39,8 @@ pub struct Alignment {
     pub num_epochs: u64,
     /// Steps, in place of `num_epochs`; at least 1.
     pub max_steps: Option<u64>,
+    /// Whether pairs come in a new order each epoch, or as the files have them.
+    pub shuffle_dataset: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Steps between checkpoints; at least 1.
@@ -121,6 +123,7 @@ pub(super) fn read(
         gradient_accumulation_steps: size(section, "gradient_accumulation_steps", 4),
         num_epochs: section.count("num_epochs", 1).unwrap_or(3),
         max_steps: section.count_hinted("max_steps", 1, Some("leave it out for whole epochs")),
+        shuffle_dataset: section.flag("shuffle_dataset").unwrap_or(true),
         seed: section.count("seed", 0).unwrap_or(42),
         save_steps,
         save_total_limit: section

@@ -250,10 +250,13 @@ fn source(section: &mut Section<'_>, item: &Node) -> Option<Source> {
         match (&**key, &node.value) {
             ("path", Value::Scalar(path)) => found.path.clone_from(path),
             ("weight", Value::Scalar(text)) => {
-                match text.parse::<f64>().ok().filter(|weight| 0.0 < *weight && weight.is_finite())
+                match text
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|weight| 0.0 < *weight && *weight <= WEIGHT_MAX)
                 {
                     Some(weight) => found.weight = weight,
-                    None => wrong(section, node, "weight", "a number > 0"),
+                    None => wrong(section, node, "weight", "a number > 0 and <= 1000"),
                 }
             }
             ("path" | "weight", _) => wrong(section, node, "path", "a path, and `weight` a number"),

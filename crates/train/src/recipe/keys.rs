@@ -215,6 +215,11 @@ pub const KEYS: &[Key] = &[
         "1.0",
         "gradients are scaled down to this norm; at least 0, 0 for never",
     ),
+    alignment(
+        "shuffle_dataset",
+        "true",
+        "a new order of the pairs each epoch; `false` keeps the files' order",
+    ),
     alignment("seed", "42", "seed of everything random; a whole number"),
     free(alignment("save_steps", "500", "steps between checkpoints; at least 1")),
     free(alignment(

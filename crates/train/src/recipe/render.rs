@@ -143,6 +143,7 @@ fn saving(alignment: &Alignment) -> Vec<Row> {
         row("adam_beta2", number(optimizer.adam_beta2)),
         row("adam_epsilon", number(optimizer.adam_epsilon)),
         row("max_grad_norm", number(optimizer.max_grad_norm)),
+        row("shuffle_dataset", alignment.shuffle_dataset.to_string()),
         row("seed", alignment.seed.to_string()),
         row("save_steps", alignment.save_steps.to_string()),
         row("save_total_limit", optional(alignment.save_total_limit)),

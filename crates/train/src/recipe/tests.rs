@@ -217,6 +217,7 @@ fn sample(key: &str) -> (&'static str, &'static [&'static str]) {
         "alignment.adam_beta2" => ("0.95", &[]),
         "alignment.adam_epsilon" => ("1e-6", &[]),
         "alignment.max_grad_norm" => ("0", &[]),
+        "alignment.shuffle_dataset" => ("false", &[]),
         "alignment.seed" => ("3407", &[]),
         "alignment.save_steps" => ("10", &[]),
         "alignment.save_total_limit" => ("2", &[]),
@@ -371,6 +372,14 @@ align.yaml:28: unknown key `colour_of_the_sky`
 
 "#]]
     );
+}
+
+#[test]
+fn a_weight_is_a_number_the_reader_of_data_takes() {
+    for weight in ["0", "-1", "1001", "x", "inf", "null"] {
+        let path = format!("[{{path: a, weight: {weight}}}]");
+        assert!(with("dataset.path", &path, &[]).is_err(), "{weight}");
+    }
 }
 
 #[test]

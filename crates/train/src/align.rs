@@ -1,0 +1,324 @@
+//! A whole alignment run: from a recipe to an adapter, fresh or resumed.
+
+use std::path::PathBuf;
+
+use data::{pack::PackSettings, template::Moment, tokenize::Example};
+use formats::peft::{self, Adapter};
+use kernels::{Device, Precision};
+use model::{Load, MemoryPlan, Policy, Training, plan_memory};
+use objectives::State;
+use run::RunFolder;
+
+use crate::{
+    Error, Watch,
+    batches::Batches,
+    optimizer::Optimizer,
+    prepare::{self, ModelFiles, Pairs},
+    recipe::{Recipe, Reference, Tuning},
+    reference::{ReferenceStore, StoreKey},
+    run_log::{LogSettings, RunLog, read_checkpoint},
+    schedule::Schedule,
+    trainer::{Routine, Trainer, complete_reference},
+    training::{Ending, train},
+};
+
+/// What a run needs beside its recipe.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Where it computes.
+    pub device: Device,
+    /// The model's folder or file, found.
+    pub model: PathBuf,
+    /// The folder of `model.base_model`, if it lies on this machine.
+    pub tokenizer: Option<PathBuf>,
+    /// Folder of caches; none keeps nothing.
+    pub caches: Option<PathBuf>,
+    /// Bytes of memory that the run may use.
+    pub memory: u64,
+    /// The date that templates see.
+    pub today: Moment,
+}
+
+/// A recipe that was held against its model and its data, before anything is trained.
+pub struct Prepared {
+    recipe: Recipe,
+    setting: Setting,
+    files: ModelFiles,
+    pairs: Pairs,
+    training: Training,
+    batches: Batches,
+    memory: MemoryPlan,
+    precision: Precision,
+}
+
+/// How a run begins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// From nothing, in a new folder.
+    Fresh,
+    /// From this checkpoint.
+    Checkpoint(run::Checkpoint),
+    /// From nothing, in a folder whose earlier run left no checkpoint.
+    Over,
+}
+
+impl Prepared {
+    /// Opens the model, reads and tokenizes the data, and plans the run.
+    ///
+    /// Whatever the recipe leaves open is resolved, so that [`Prepared::recipe`] repeats the run.
+    ///
+    /// # Errors
+    ///
+    /// A model or data that cannot be used, or a run that does not fit the memory there is.
+    pub fn new(mut recipe: Recipe, setting: Setting) -> Result<Self, Error> {
+        let files = ModelFiles::open(&setting.model, setting.tokenizer.as_deref(), setting.today)?;
+        let config = files.checkpoint.config();
+        let tokens = setting.caches.as_ref().map(|caches| caches.join("tokens"));
+        let pairs = prepare::pairs(&recipe, &files, tokens.as_deref())?;
+        let precision = match recipe.model.precision {
+            crate::recipe::Precision::Auto => setting.device.preferred_precision(),
+            crate::recipe::Precision::F32 => Precision::F32,
+            crate::recipe::Precision::Bf16 => Precision::Bf16,
+        };
+        recipe.model.precision = match precision {
+            Precision::F32 => crate::recipe::Precision::F32,
+            Precision::Bf16 => crate::recipe::Precision::Bf16,
+        };
+        recipe.dataset.lengths.max_length = Some(prepare::max_length(&recipe.dataset, config.context));
+        let alignment = &recipe.alignment;
+        let training = match (&alignment.tuning, &recipe.model.adapter) {
+            (Tuning::Full, _) => Training::Full,
+            (Tuning::Lora(settings), _) => {
+                Training::Lora(Box::new(settings.fresh(config, alignment.seed)?))
+            }
+            (Tuning::Adapter, Some(folder)) => Training::Lora(Box::new(peft::read(folder)?)),
+            (Tuning::Adapter, None) => Training::Nothing,
+        };
+        let pack = PackSettings {
+            examples_per_step: alignment.batch_size * alignment.gradient_accumulation_steps,
+            tokens_per_micro_batch: alignment.tokens_per_micro_batch,
+            shuffled: alignment.shuffle_dataset,
+            seed: alignment.seed,
+            drop_last: false,
+        };
+        let length = (alignment.num_epochs, alignment.max_steps);
+        let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);
+        let (memory, recompute) = plan(&files, &pairs, (precision, &training), &recipe, setting.memory)?;
+        recipe.alignment.gradient_checkpointing = Some(recompute);
+        Ok(Self { recipe, setting, files, pairs, training, batches, memory, precision })
+    }
+
+    /// The recipe, everything resolved.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The model's files.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// The pairs.
+    pub fn pairs(&self) -> &Pairs {
+        &self.pairs
+    }
+
+    /// The steps.
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// The memory that it takes.
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.memory
+    }
+
+    /// The precision of its products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Number of numbers that are trained.
+    pub fn trained_count(&self) -> usize {
+        match &self.training {
+            Training::Nothing => 0,
+            Training::Lora(adapter) => adapter.tensors.values().map(|(_, values)| values.len()).sum(),
+            Training::Full => self.files.checkpoint.config().parameter_count(),
+        }
+    }
+
+    /// What the policy is held to, in words.
+    pub fn reference_in_words(&self) -> String {
+        match (&self.recipe.model.reference, &self.training) {
+            (Reference::Base, Training::Full) => "the model as it is now".into(),
+            (Reference::Base, _) => "the model without any adapter".into(),
+            (Reference::Adapter, _) => "the given adapter as it is now".into(),
+            (Reference::Path(path), _) => format!("the adapter `{path}`"),
+        }
+    }
+
+    /// Trains in a run folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`], and files that cannot be read or written.
+    pub fn run(self, folder: RunFolder, start: &Start, watch: &mut dyn Watch) -> Result<Outcome, Error> {
+        if *start == Start::Over {
+            folder.start_over()?;
+        }
+        let Some(mut trainer) = self.trainer(watch)? else {
+            return Ok(Outcome { ending: Ending::Interrupted { step: 0 }, trainer: None });
+        };
+        let settings = self.log_settings();
+        let mut log = match start {
+            Start::Fresh | Start::Over => {
+                folder.write_recipe(&self.recipe.render())?;
+                folder.write_data_report(&self.pairs.reports)?;
+                RunLog::create(folder, settings, &self.files)?
+            }
+            Start::Checkpoint(checkpoint) => {
+                read_checkpoint(checkpoint, &mut trainer)?;
+                folder.write_recipe(&self.recipe.render())?;
+                RunLog::resume(folder, checkpoint.step(), settings, &self.files)?
+            }
+        };
+        let ending = train(&mut trainer, &mut log, watch)?;
+        Ok(Outcome { ending, trainer: Some(trainer) })
+    }
+
+    /// Loads the model and completes the reference; `None` if the watcher asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// Weights that are damaged, or a store that cannot be written.
+    pub fn trainer(&self, watch: &mut dyn Watch) -> Result<Option<Trainer>, Error> {
+        let alignment = &self.recipe.alignment;
+        let mut policy = Policy::load(
+            &self.files.checkpoint, &self.setting.device, self.precision, &self.training,
+        )?;
+        policy.set_recompute(alignment.gradient_checkpointing == Some(true));
+        let Some(reference) = self.reference(&policy, watch)? else { return Ok(None) };
+        let total = self.batches.total_steps();
+        let rates = &alignment.rates;
+        Ok(Some(Trainer {
+            optimizer: Optimizer::new(alignment.optimizer, policy.arena().values.len()),
+            policy,
+            objective: alignment.objective,
+            state: State::default(),
+            schedule: Schedule::new(rates.lr_scheduler_type, rates.learning_rate, rates.warmup, total),
+            train: self.pairs.train.clone(),
+            held_out: self.pairs.held_out.clone(),
+            batches: self.batches,
+            reference,
+            routine: Routine {
+                save_steps: alignment.save_steps,
+                evaluation: alignment.evaluation.clone().filter(|_| !self.pairs.held_out.is_empty()),
+                tokens_per_micro_batch: alignment.tokens_per_micro_batch,
+            },
+        }))
+    }
+
+    /// What the reference says of every pair that the run needs.
+    fn reference(&self, policy: &Policy, watch: &mut dyn Watch) -> Result<Option<ReferenceStore>, Error> {
+        let mut store = match &self.setting.caches {
+            Some(caches) => ReferenceStore::open(&caches.join("reference").join(self.store_key()?.folder()))?,
+            None => ReferenceStore::in_memory(),
+        };
+        let visited = self.batches.visited().into_iter().map(|index| &self.pairs.train[index]);
+        let needed: Vec<Example> = visited.chain(&self.pairs.held_out).cloned().collect();
+        let budget = self.recipe.alignment.tokens_per_micro_batch;
+        let other;
+        let scorer = match &self.recipe.model.reference {
+            Reference::Base => (policy, false),
+            Reference::Adapter => (policy, true),
+            Reference::Path(folder) => {
+                let training = Training::Lora(Box::new(peft::read(folder)?));
+                other = Policy::load(&self.files.checkpoint, &self.setting.device, self.precision, &training)?;
+                (&other, true)
+            }
+        };
+        let is_whole = complete_reference(&mut store, scorer, &needed, budget, watch)?;
+        Ok(is_whole.then_some(store))
+    }
+
+    fn store_key(&self) -> Result<StoreKey, Error> {
+        let adapter = match (&self.recipe.model.reference, &self.training) {
+            (Reference::Base, _) => None,
+            (Reference::Adapter, Training::Lora(adapter)) => Some(fingerprint(adapter)),
+            (Reference::Adapter, _) => None,
+            (Reference::Path(folder), _) => Some(fingerprint(&peft::read(folder)?)),
+        };
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        // A model that is trained in full leaves its stored type, so its products differ.
+        let stored = if matches!(self.training, Training::Full) { "widened" } else { "stored" };
+        Ok(StoreKey {
+            weights: self.files.checkpoint.fingerprint(),
+            path: format!("{precision}/{stored}/{}", self.setting.device.kernel_path()),
+            adapter,
+        })
+    }
+
+    fn log_settings(&self) -> LogSettings {
+        let alignment = &self.recipe.alignment;
+        let base = self.recipe.model.base_model.as_ref().unwrap_or(&self.recipe.model.path);
+        LogSettings {
+            logging_steps: alignment.logging_steps,
+            save_total_limit: alignment.save_total_limit,
+            batch_size: alignment.batch_size as u64,
+            num_epochs: alignment.num_epochs,
+            base_model: base.clone(),
+        }
+    }
+}
+
+/// How a run ended, and what it ended with.
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// The trained model; absent if the run stopped before its first step.
+    pub trainer: Option<Trainer>,
+}
+
+/// Plans the memory; without a choice in the recipe, blocks run again only if they must.
+fn plan(
+    files: &ModelFiles,
+    pairs: &Pairs,
+    (precision, training): (Precision, &Training),
+    recipe: &Recipe,
+    available: u64,
+) -> Result<(MemoryPlan, bool), Error> {
+    let longest = pairs.train.iter().chain(&pairs.held_out).map(Example::token_count).max();
+    let rows = longest.unwrap_or(0).max(recipe.alignment.tokens_per_micro_batch);
+    let all: usize = pairs.train.iter().map(Example::token_count).sum();
+    let stored_bytes = match files.checkpoint.stored_types().as_slice() {
+        [formats::Dtype::F16 | formats::Dtype::Bf16] => 2,
+        _ => 4,
+    };
+    let config = files.checkpoint.config();
+    let with = |recompute| {
+        let rows = rows.min(all.max(longest.unwrap_or(0)));
+        plan_memory(config, &Load { precision, stored_bytes, training, rows, recompute })
+    };
+    let choice = recipe.alignment.gradient_checkpointing;
+    let recompute = choice.unwrap_or_else(|| with(false).total() > available);
+    let plan = with(recompute);
+    match plan.total() > available {
+        true => Err(Error::Memory { needed: plan.total(), available }),
+        false => Ok((plan, recompute)),
+    }
+}
+
+fn fingerprint(adapter: &Adapter) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}", adapter.config).as_bytes());
+    for (name, (shape, values)) in &adapter.tensors {
+        hasher.update(format!("{name} {shape:?}").as_bytes());
+        for value in values {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}

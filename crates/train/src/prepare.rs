@@ -1,0 +1,171 @@
+//! From a recipe to tokens: the model's files are opened, the data is read, checked and tokenized.
+
+use std::path::Path;
+
+use data::{
+    Error as DataError,
+    check::OnInvalid,
+    dataset,
+    layout::Shape,
+    report::DataReport,
+    split,
+    template::{Moment, Templates},
+    token_cache::TokenCache,
+    tokenize::{Decisions, Example, Lengths, Settings, Tokenization},
+    tokenizer::Tokenizer,
+};
+use model::Checkpoint;
+
+use crate::{Error, recipe};
+
+/// A model's files: weights, tokenizer, templates.
+pub struct ModelFiles {
+    /// The weights and the configuration.
+    pub checkpoint: Checkpoint,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat templates; may be empty.
+    pub templates: Templates,
+}
+
+impl ModelFiles {
+    /// Opens a folder or a GGUF file; the tokenizer may lie elsewhere.
+    ///
+    /// `today` is what templates see when they ask for the date.
+    ///
+    /// # Errors
+    ///
+    /// Files that are missing, damaged or not supported.
+    pub fn open(path: &Path, tokenizer_folder: Option<&Path>, today: Moment) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (tokenizer, templates) = match (tokenizer_folder, checkpoint.gguf()) {
+            (Some(folder), _) => (Tokenizer::open(folder)?, Templates::open(folder, today)?),
+            (None, None) => (Tokenizer::open(path)?, Templates::open(path, today)?),
+            (None, Some(gguf)) => {
+                let table = gguf.tokenizer()?;
+                let default = table.chat_template.iter().map(|text| ("default".to_owned(), text.clone()));
+                let sources = default.chain(table.named_templates.clone());
+                let templates = Templates::from_sources(sources, "the GGUF file", today)?;
+                (Tokenizer::from_gguf(&table)?, templates)
+            }
+        };
+        Ok(Self { checkpoint, tokenizer, templates })
+    }
+
+    /// Writes tokenizer and templates into a folder, as Hugging Face keeps them.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn write_tokenizer(&self, folder: &Path) -> Result<(), Error> {
+        for (name, bytes) in self.tokenizer.files() {
+            run::atomic::write(&folder.join(name), bytes)?;
+        }
+        if let Some(template) = self.templates.default_template() {
+            run::atomic::write(&folder.join("chat_template.jinja"), template.source().as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The pairs of a run.
+pub struct Pairs {
+    /// To train on.
+    pub train: Vec<Example>,
+    /// To evaluate on.
+    pub held_out: Vec<Example>,
+    /// What happened to every row of the training data, and of separate evaluation data.
+    pub reports: Reports,
+    /// What tokenization decided.
+    pub decisions: Decisions,
+}
+
+/// What happened to the rows.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Reports {
+    /// The training data; with `eval_fraction`, the evaluation data too.
+    pub train: DataReport,
+    /// Separate evaluation data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<DataReport>,
+    /// Pairs to train on.
+    pub train_pairs: usize,
+    /// Pairs to evaluate on.
+    pub eval_pairs: usize,
+}
+
+/// Reads, checks, splits and tokenizes the recipe's data.
+///
+/// `context` is the model's limit in tokens, `cache` a folder for tokens.
+///
+/// # Errors
+///
+/// Data that cannot be used at all; single rows are dropped and counted.
+pub fn pairs(
+    recipe: &recipe::Recipe,
+    files: &ModelFiles,
+    cache: Option<&Path>,
+) -> Result<Pairs, Error> {
+    let dataset = &recipe.dataset;
+    let cache = cache.map(TokenCache::new);
+    let tokenization = Tokenization {
+        tokenizer: &files.tokenizer,
+        templates: &files.templates,
+        settings: settings(dataset, files.checkpoint.config().context),
+        cache: cache.as_ref(),
+    };
+    let options = dataset::Options {
+        policy: dataset.policy,
+        seed: recipe.alignment.seed,
+        ..dataset::Options::new(Shape::Pairs)
+    };
+    let mut loaded = dataset::load(&dataset.training_sources(), &options)?;
+    let mut eval_report = None;
+    let eval_sources = dataset.evaluation_sources();
+    let (train, held_out) = match dataset.eval_fraction {
+        Some(fraction) => {
+            let split = split::by_prompt(loaded.records, fraction, recipe.alignment.seed)?;
+            (split.train, split.eval)
+        }
+        None if !eval_sources.is_empty() => {
+            let eval = dataset::load(&eval_sources, &options)?;
+            eval_report = Some(eval.report);
+            (loaded.records, eval.records)
+        }
+        None => (loaded.records, Vec::new()),
+    };
+    let train = tokenization.run(&train, &mut loaded.report)?;
+    let report = eval_report.as_mut().unwrap_or(&mut loaded.report);
+    let held_out = tokenization.run(&held_out, report)?;
+    if train.examples.is_empty() {
+        return Err(Error::NoPairs);
+    }
+    let reports = Reports {
+        train_pairs: train.examples.len(),
+        eval_pairs: held_out.examples.len(),
+        train: loaded.report,
+        eval: eval_report,
+    };
+    let (train, held_out, decisions) = (train.examples, held_out.examples, train.decisions);
+    Ok(Pairs { train, held_out, reports, decisions })
+}
+
+/// The recipe's limit on tokens, resolved.
+pub fn max_length(dataset: &recipe::Dataset, context: usize) -> usize {
+    dataset.lengths.max_length.unwrap_or(1024).min(context)
+}
+
+fn settings(dataset: &recipe::Dataset, context: usize) -> Settings {
+    let max_length = Some(max_length(dataset, context));
+    Settings {
+        chat_template: dataset.chat_template,
+        lengths: Lengths { max_length, ..dataset.lengths },
+        drop_untokenizable: dataset.policy.on_invalid == OnInvalid::Drop,
+    }
+}
+
+impl From<data::TokensError> for Error {
+    fn from(error: data::TokensError) -> Self {
+        Self::Data(DataError::from(error))
+    }
+}

@@ -1,0 +1,241 @@
+//! What the loop writes into the run folder.
+
+use std::{path::Path, time::Duration};
+
+use formats::{Dtype, peft, safetensors};
+use run::{Event, Events, RunFolder, Timings, TrainerState, Value};
+
+use crate::{Error, history::History, metrics::Sums, prepare::ModelFiles, trainer::Trainer};
+
+/// The file of a checkpoint that holds AdamW's moments.
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// A run folder, open for a run that goes on.
+pub struct RunLog<'a> {
+    folder: RunFolder,
+    events: Events,
+    timings: Timings,
+    history: History,
+    step: u64,
+    saved: Option<u64>,
+    settings: LogSettings,
+    files: &'a ModelFiles,
+}
+
+/// What a run writes beside its numbers.
+pub struct LogSettings {
+    /// Steps between entries of `log_history`.
+    pub logging_steps: u64,
+    /// Checkpoints kept; all if absent.
+    pub save_total_limit: Option<usize>,
+    /// Pairs a micro-batch in transformers' sense.
+    pub batch_size: u64,
+    /// Passes over the data.
+    pub num_epochs: u64,
+    /// What the adapter names as its base.
+    pub base_model: String,
+}
+
+impl<'a> RunLog<'a> {
+    /// A log before the first step.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn create(folder: RunFolder, settings: LogSettings, files: &'a ModelFiles) -> Result<Self, Error> {
+        let events = Events::create(&folder.events_path())?;
+        let timings = Timings::open(&folder.timings_path())?;
+        let history = History::default();
+        Ok(Self { folder, events, timings, history, step: 0, saved: None, settings, files })
+    }
+
+    /// A log that goes on after a checkpoint's step; later events are cut off.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or written, or events that end before the step.
+    pub fn resume(folder: RunFolder, step: u64, settings: LogSettings, files: &'a ModelFiles) -> Result<Self, Error> {
+        let (events, kept) = Events::resume(&folder.events_path(), step)?;
+        let timings = Timings::open(&folder.timings_path())?;
+        let history = History::new(kept);
+        Ok(Self { folder, events, timings, history, step, saved: Some(step), settings, files })
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// All events so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The run folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Records a step.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn record_step(
+        &mut self,
+        step: u64,
+        epoch: f64,
+        sums: &Sums,
+        (gradient_norm, learning_rate): (f64, f64),
+        elapsed: Duration,
+    ) -> Result<(), Error> {
+        let mut event = Event::new(step).with("epoch", epoch);
+        event.values.extend(sums.metrics(""));
+        event = event
+            .with("grad_norm", gradient_norm)
+            .with("learning_rate", learning_rate)
+            .with("num_tokens", self.history.tokens() + sums.tokens);
+        self.events.append(&event)?;
+        self.history.push(event);
+        self.step = step;
+        let secs = elapsed.as_secs_f64();
+        let timing = Event::new(step)
+            .with("step_secs", secs)
+            .with("tokens_per_sec", Value::Real(sums.tokens as f64 / secs));
+        Ok(self.timings.append(&timing)?)
+    }
+
+    /// Records an evaluation.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn record_evaluation(&mut self, step: u64, epoch: f64, sums: &Sums) -> Result<(), Error> {
+        let mut event = Event::new(step).with("epoch", epoch);
+        event.values.extend(sums.metrics("eval_"));
+        self.events.append(&event)?;
+        self.history.push(event);
+        Ok(())
+    }
+
+    /// Writes a checkpoint of the current step, unless there is one, and prunes old ones.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written; no half-written checkpoint is left.
+    pub fn save(&mut self, trainer: &Trainer) -> Result<(), Error> {
+        if self.saved == Some(self.step) {
+            return Ok(());
+        }
+        self.events.sync()?;
+        let state = self.state(trainer, false);
+        self.folder.write_checkpoint(self.step, |at| {
+            self.write_weights(at, trainer)?;
+            state.write(at)?;
+            write_moments(&run::checkpoint::state_folder(at).join(OPTIMIZER), trainer)
+        })?;
+        self.saved = Some(self.step);
+        if let Some(limit) = self.settings.save_total_limit {
+            let best = trainer.evaluation().and_then(|evaluation| {
+                Some(self.history.best(evaluation.metric_for_best_model)?.0)
+            });
+            self.folder.prune_checkpoints(limit, best)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the run: the adapter or the model, with tokenizer and template, in the run folder.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or written.
+    pub fn finish(&mut self, trainer: &mut Trainer) -> Result<(), Error> {
+        self.save(trainer)?;
+        if let Some(evaluation) = trainer.evaluation().filter(|e| e.load_best_model_at_end) {
+            if let Some((best, _)) = self.history.best(evaluation.metric_for_best_model) {
+                read_weights(&self.folder.checkpoint_path(best), trainer)?;
+            }
+        }
+        self.write_weights(self.folder.root(), trainer)?;
+        self.files.write_tokenizer(self.folder.root())?;
+        self.events.sync()?;
+        Ok(self.folder.finish(&self.state(trainer, true))?)
+    }
+
+    fn write_weights(&self, at: &Path, trainer: &Trainer) -> Result<(), Error> {
+        match trainer.policy.adapter(&self.settings.base_model) {
+            Some(adapter) => Ok(peft::write(at, &adapter)?),
+            None => Ok(model::write_folder(&trainer.policy, &self.files.checkpoint, at)?),
+        }
+    }
+
+    fn state(&self, trainer: &Trainer, is_finished: bool) -> TrainerState {
+        let evaluation = trainer.evaluation();
+        let best = evaluation.and_then(|e| self.history.best(e.metric_for_best_model));
+        TrainerState {
+            global_step: self.step,
+            max_steps: trainer.total_steps(),
+            epoch: trainer.epoch(self.step),
+            num_train_epochs: self.settings.num_epochs,
+            logging_steps: self.settings.logging_steps,
+            eval_steps: evaluation.map_or(0, |evaluation| evaluation.eval_steps),
+            save_steps: trainer.save_steps(),
+            train_batch_size: self.settings.batch_size,
+            num_input_tokens_seen: self.history.tokens(),
+            total_flos: trainer.flops(self.history.tokens()),
+            best_metric: best.map(|(_, value)| value),
+            best_global_step: best.map(|(step, _)| step),
+            best_model_checkpoint: best
+                .map(|(step, _)| self.folder.checkpoint_path(step))
+                .filter(|path| path.is_dir())
+                .map(|path| path.display().to_string()),
+            is_finished,
+            log_history: self.history.logged(self.settings.logging_steps),
+        }
+    }
+}
+
+fn write_moments(path: &Path, trainer: &Trainer) -> Result<(), Error> {
+    let shape = [trainer.optimizer.first.len()];
+    let moments = [("first", &trainer.optimizer.first), ("second", &trainer.optimizer.second)];
+    let tensors = moments.map(|(name, values)| safetensors::TensorData {
+        name,
+        dtype: Dtype::F32,
+        shape: &shape,
+        bytes: formats::convert::f32_bytes(values),
+    });
+    Ok(safetensors::write(path, &tensors, &std::collections::BTreeMap::new())?)
+}
+
+/// Takes weights, moments and step from a checkpoint.
+///
+/// # Errors
+///
+/// A file that is missing, damaged, or of another model.
+pub fn read_checkpoint(checkpoint: &run::Checkpoint, trainer: &mut Trainer) -> Result<(), Error> {
+    read_weights(checkpoint.path(), trainer)?;
+    let file = safetensors::Checkpoint::open(checkpoint.state().join(OPTIMIZER))?;
+    let optimizer = &mut trainer.optimizer;
+    for (name, values) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
+        let stored = file.tensor(name)?.to_f32()?;
+        if stored.len() != values.len() {
+            return Err(Error::OtherModel { path: checkpoint.path().into() });
+        }
+        *values = stored;
+    }
+    optimizer.steps = checkpoint.step();
+    Ok(())
+}
+
+fn read_weights(at: &Path, trainer: &mut Trainer) -> Result<(), Error> {
+    let file = match trainer.policy.adapter_config() {
+        Some(_) => safetensors::Checkpoint::open(at.join(peft::MODEL_FILE))?,
+        None => safetensors::Checkpoint::open(at)?,
+    };
+    let read = |name: &str| {
+        let view = file.tensor(name)?;
+        let values = view.to_f32()?;
+        Ok((view.shape, values))
+    };
+    Ok(trainer.policy.restore(at, &read)?)
+}
