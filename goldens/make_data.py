@@ -316,7 +316,8 @@ def make_pieces(path):
 
 PLAIN = [
     ("What is the sky?", " Blue.", " A green thing with legs."),
-    ("What is the sky", "? Blue.", "? Red, I say, and it was always so."),  # the seam lies inside a token
+    ("What is the sky", "? Blue.", "? Red, I say, and it was always so."),
+    ("Which word? Wh", "at", "o knows"),  # the seam lies inside a token
     ("Say it twice: ", "it it", "no"),
     ("End it yourself", " now<|im_end|>", " or not"),
     ("A long prompt that fills the length all by itself, word after word after word, and never ends", " Yes", " No"),

@@ -28,7 +28,7 @@ use crate::Error;
 use crate::tokens_error::TokensError;
 
 /// The longest run of a template, in steps of the engine: a loop past it is an error, not a hang.
-const STEPS_MAX: u64 = 50_000_000;
+const STEPS_MAX: u64 = 10_000_000;
 
 /// The name under which an environment keeps its one template.
 const NAME: &str = "chat template";
@@ -254,6 +254,8 @@ fn environment(now: Moment) -> Environment<'static> {
     environment.add_filter("tojson", json::tojson);
     environment.add_filter("trim", python::trim);
     environment.add_filter("string", python::string);
+    environment.add_filter("length", python::length);
+    environment.add_filter("count", python::length);
     environment.add_test("iterable", python::is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| now.format(format));

@@ -122,21 +122,7 @@ impl Tokenization<'_> {
     /// The first record, in order, that cannot be turned into tokens, unless the settings drop it;
     /// and a prompt or completion that would silently train on the wrong tokens.
     pub fn run(&self, records: &[Record], report: &mut DataReport) -> Result<Tokenized, Error> {
-        let seamed = match self.cache {
-            Some(cache) => {
-                let key = cache.key(self, records);
-                match cache.load(&key, records.len()) {
-                    Some(seamed) => seamed,
-                    None => {
-                        let seamed = self.seam_all(records)?;
-                        // A cache that cannot be written costs time, not the run.
-                        let _ = cache.store(&key, &seamed);
-                        seamed
-                    }
-                }
-            }
-            None => self.seam_all(records)?,
-        };
+        let seamed = self.seam_cached(records)?;
         let mut examples = Vec::with_capacity(records.len());
         for (record, seamed) in records.iter().zip(seamed) {
             examples.extend(self.finish(record, seamed, report));
@@ -151,6 +137,19 @@ impl Tokenization<'_> {
     /// Ids that the tokenizer cannot decode.
     pub fn preview(&self, example: &Example) -> Result<Preview, Error> {
         Preview::new(self.tokenizer, example)
+    }
+
+    /// Every record before its cut, from the cache where it has them.
+    fn seam_cached(&self, records: &[Record]) -> Result<Vec<Result<Seamed, String>>, Error> {
+        let Some(cache) = self.cache else { return self.seam_all(records) };
+        let key = cache.key(self, records);
+        if let Some(seamed) = cache.load(&key, records.len()) {
+            return Ok(seamed);
+        }
+        let seamed = self.seam_all(records)?;
+        // A cache that cannot be written costs time, not the run.
+        let _ = cache.store(&key, &seamed);
+        Ok(seamed)
     }
 
     /// Every record before its cut, in order; the first error in order, if errors end the run.
@@ -186,8 +185,7 @@ impl Tokenization<'_> {
     fn template_for(&self, record: &Record) -> Result<Option<&ChatTemplate>, TokensError> {
         let has_messages = uses_messages(record);
         match self.settings.chat_template {
-            TemplateUse::Auto if !has_messages => return Ok(None),
-            TemplateUse::Never if !has_messages => return Ok(None),
+            TemplateUse::Auto | TemplateUse::Never if !has_messages => return Ok(None),
             TemplateUse::Never => return Err(TokensError::MessagesRefused),
             TemplateUse::Auto | TemplateUse::Always => {}
         }

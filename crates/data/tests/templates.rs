@@ -78,10 +78,18 @@ fn renderings_are_those_of_transformers() {
                 let continues = golden.conversations[&case.conversation].continue_final_message;
                 assert!(raised || continues, "{} {}: {error}", case.template, case.conversation);
             }
-            (theirs, ours) => failures.push(format!(
-                "{} / {}\n theirs: {theirs:?}\n ours:   {ours:?}",
-                case.template, case.conversation
-            )),
+            (theirs, ours) => {
+                let [theirs, ours] = [theirs.clone(), ours.ok()].map(Option::unwrap_or_default);
+                let same = theirs.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
+                let rest = |text: &str| text.chars().skip(same).take(60).collect::<String>();
+                failures.push(format!(
+                    "{} / {} from character {same}\n theirs: {:?}\n ours:   {:?}",
+                    case.template,
+                    case.conversation,
+                    rest(&theirs),
+                    rest(&ours)
+                ));
+            }
         }
     }
     assert!(failures.is_empty(), "{} differ\n{}", failures.len(), failures.join("\n"));

@@ -72,6 +72,9 @@ fn refusal(settings: Settings, record: Record) -> String {
     format!("{error}: {source}")
 }
 
+/// Rows of the golden's plain part in which the seam lies inside a token.
+const MOVED_ENDS: u64 = 1;
+
 #[derive(Deserialize)]
 struct Golden {
     plain: Vec<Value>,
@@ -88,7 +91,8 @@ struct Run {
 
 #[derive(Deserialize)]
 struct Row {
-    row: u64,
+    #[serde(rename = "row")]
+    index: u64,
     prompt: Vec<u32>,
     chosen: Vec<u32>,
     rejected: Vec<u32>,
@@ -109,7 +113,7 @@ fn tokens_are_those_of_trl() {
         let (ours, report) = run(Settings { lengths, ..Settings::default() }, &records(rows));
         let ours: BTreeMap<&str, _> = ours.examples.iter().map(|e| (e.id.as_str(), e)).collect();
         for theirs in &run_of.examples {
-            let id = format!("pairs.jsonl:{}", theirs.row);
+            let id = format!("pairs.jsonl:{}", theirs.index);
             let Some(example) = ours.get(id.as_str()) else {
                 // What TRL trains on without effect, we drop and count.
                 assert_eq!(theirs.chosen, theirs.rejected, "{id} is missing");
@@ -132,13 +136,16 @@ fn tokens_are_those_of_trl() {
 #[test]
 fn moved_ends_and_cuts_are_reported_with_their_line() {
     let golden = golden();
-    let lengths = Lengths { max_length: Some(40), ..Lengths::default() };
-    let (_, report) = run(Settings { lengths, ..Settings::default() }, &records(&golden.plain));
+    let lengths = Lengths { max_length: Some(80), ..Lengths::default() };
+    let (_, report) = run(Settings { lengths, ..Settings::default() }, &records(&golden.turns));
     let text = report.render_problems();
-    assert!(0 < report.count(Problem::Truncated, Action::Kept), "{text}");
+    // The last row's rejected completion has 39 tokens behind a prompt of 66.
+    assert_eq!(report.count(Problem::Truncated, Action::Kept), 1, "{text}");
     assert!(text.contains("`pairs.jsonl` line "), "{text}");
     let (_, report) = run(Settings::default(), &records(&golden.plain));
     assert_eq!(report.count(Problem::Truncated, Action::Kept), 0);
+    let moved = report.render_problems();
+    assert_eq!(report.count(Problem::PromptEndMoved, Action::Kept), MOVED_ENDS, "{moved}");
 }
 
 #[test]

@@ -22,6 +22,10 @@ struct Layout {
 }
 
 /// The filter `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the engine hands keyword arguments over by value"
+)]
 pub(super) fn tojson(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let layout = Layout::read(&arguments)?;
     arguments.assert_all_used()?;
@@ -70,9 +74,9 @@ impl Layout {
             ValueKind::Map => self.write_map(out, value, depth)?,
             ValueKind::Seq | ValueKind::Iterable => {
                 let items = value.try_iter()?.checked().collect::<Result<Vec<_>, _>>()?;
-                self.write_items(out, ['[', ']'], depth, &items, |out, item| {
-                    self.write(out, item, depth + 1)
-                })?;
+                out.push('[');
+                self.write_items(out, depth, &items, |out, item| self.write(out, item, depth + 1))?;
+                out.push(']');
             }
             kind => {
                 let message = format!("Object of type {kind} is not JSON serializable");
@@ -91,22 +95,23 @@ impl Layout {
         if self.sort_keys {
             entries.sort_by(|a, b| a.0.cmp(&b.0));
         }
-        self.write_items(out, ['{', '}'], depth, &entries, |out, (key, item)| {
+        out.push('{');
+        self.write_items(out, depth, &entries, |out, (key, item)| {
             self.write_text(out, key);
             out.push_str(&self.key_separator);
             self.write(out, item, depth + 1)
-        })
+        })?;
+        out.push('}');
+        Ok(())
     }
 
     fn write_items<T>(
         &self,
         out: &mut String,
-        [open, close]: [char; 2],
         depth: usize,
         items: &[T],
         mut write_item: impl FnMut(&mut String, &T) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        out.push(open);
         for (index, item) in items.iter().enumerate() {
             if 0 < index {
                 out.push_str(&self.item_separator);
@@ -117,7 +122,6 @@ impl Layout {
         if !items.is_empty() {
             self.start_line(out, depth);
         }
-        out.push(close);
         Ok(())
     }
 

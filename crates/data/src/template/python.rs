@@ -69,6 +69,10 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             let () = from_args(args)?;
             Value::from(text.to_lowercase().replace('ß', "ss"))
         }
+        "title" => {
+            let () = from_args(args)?;
+            Value::from(title(text))
+        }
         "zfill" => {
             let (width,): (usize,) = from_args(args)?;
             let (sign, digits) = match text.strip_prefix(['+', '-']) {
@@ -103,6 +107,21 @@ fn strip<'a>(text: &'a str, name: &str, characters: Option<&str>) -> &'a str {
         "rstrip" => text.trim_end_matches(drop),
         _ => text.trim_matches(drop),
     }
+}
+
+/// `str.title`: a capital after everything that is not a letter, as in `It'S`.
+fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            titled.extend(c.to_lowercase())
+        } else {
+            titled.extend(c.to_uppercase())
+        }
+        in_word = c.is_alphabetic();
+    }
+    titled
 }
 
 /// `str.split` and `str.rsplit`; with no separator, runs of white space separate.
@@ -210,12 +229,10 @@ fn list_method(list: &Value, name: &str, args: &[Value]) -> Result<Option<Value>
     Ok(match name {
         "index" => {
             let (wanted,): (Value,) = from_args(args)?;
-            let mut at = 0;
-            for item in list.try_iter()?.checked() {
+            for (at, item) in list.try_iter()?.checked().enumerate() {
                 if item? == wanted {
                     return Ok(Some(Value::from(at)));
                 }
-                at += 1;
             }
             return Err(invalid("value is not in list"));
         }
@@ -238,10 +255,22 @@ pub(super) fn string(value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// The test `iterable`: what Python can loop over, which `None` and an absent variable are not.
+/// The test `iterable`: what Python can loop over. `None` is not; an absent variable is empty.
 pub(super) fn is_iterable(value: &Value) -> bool {
     matches!(
         value.kind(),
-        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::String
+        ValueKind::Seq
+            | ValueKind::Map
+            | ValueKind::Iterable
+            | ValueKind::String
+            | ValueKind::Undefined
     )
+}
+
+/// The filter `length`; an absent variable has none.
+pub(super) fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() {
+        return Ok(0);
+    }
+    value.len().ok_or_else(|| invalid("object has no length"))
 }
