@@ -7,6 +7,7 @@
 //! and checks them, and [`pack`] lays them into micro-batches of real tokens only.
 
 pub mod check;
+pub mod dataset;
 pub mod error;
 pub mod layout;
 pub mod pack;
@@ -14,6 +15,7 @@ pub mod read;
 pub mod record;
 pub mod report;
 pub mod rng;
+pub mod sample;
 pub mod split;
 pub mod template;
 pub mod token_cache;
