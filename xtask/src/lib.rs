@@ -4,5 +4,6 @@
 pub mod docs;
 pub mod files;
 pub mod goldens;
+pub mod parity;
 pub mod run;
 pub mod tidy;

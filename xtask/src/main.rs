@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, tidy};
+use xtask::{docs, files, goldens, parity, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -14,6 +14,9 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
+  parity [MODEL [CASE]]
+                    train with TRL and with this program from the same point, and compare; MODEL is a
+                    folder of the Hugging Face layout, by default a tiny one
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -38,6 +41,9 @@ fn run() -> anyhow::Result<()> {
         ["goldens", "--check"] => goldens::check(&root, &oracle()?),
         ["docs"] => docs::make(&root),
         ["docs", "--check"] => docs::check(&root),
+        ["parity"] => parity::compare(&root, &oracle()?, &root.join("goldens/trl/chat"), None),
+        ["parity", model] => parity::compare(&root, &oracle()?, Path::new(model), None),
+        ["parity", model, case] => parity::compare(&root, &oracle()?, Path::new(model), Some(case)),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {
