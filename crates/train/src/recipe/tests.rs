@@ -148,6 +148,7 @@ alignment:
   adam_beta2: 0.999
   adam_epsilon: 1.0e-8
   max_grad_norm: 1.0
+  shuffle_dataset: true
   seed: 42
   save_steps: 500
   save_total_limit: null
