@@ -112,10 +112,10 @@ proptest! {
             step(&device, SETTINGS, this, owned.arena(&gradients), &spans);
             // An element's moments may disagree (a tiny second under a large first), and its step
             // be far larger than the learning rate: its error grows with the step.
-            for i in 0..len {
-                let scale = (values[i] - f64::from(start.values[i])).abs() + 1.0;
-                let off = (f64::from(owned.values[i]) - values[i]).abs();
-                prop_assert!(off <= ADAMW_F32 * scale, "{i}: {} {}", owned.values[i], values[i]);
+            for (i, want) in values.iter().enumerate() {
+                let scale = (want - f64::from(start.values[i])).abs() + 1.0;
+                let off = (f64::from(owned.values[i]) - want).abs();
+                prop_assert!(off <= ADAMW_F32 * scale, "{i}: {} {want}", owned.values[i]);
             }
             let firsts: Vec<f64> = moments.iter().map(|moment| moment.0).collect();
             let seconds: Vec<f64> = moments.iter().map(|moment| moment.1).collect();
