@@ -6,6 +6,7 @@
 
 mod folder;
 mod gguf;
+mod merges;
 mod pieces;
 mod pre;
 mod stream;

@@ -67,6 +67,14 @@ pub enum TokensError {
         /// What does not fit.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A merge whose parts or result are not in the vocabulary.
+    #[error("the tokenizer merges `{left}` and `{right}`, which is not all in its vocabulary")]
+    BadMerge {
+        /// The left part.
+        left: String,
+        /// The right part.
+        right: String,
+    },
     /// A GGUF tokenizer with an algorithm that is not known.
     #[error("the GGUF file has a tokenizer of kind `{model}`; known are `gpt2` and `llama`")]
     UnknownAlgorithm {

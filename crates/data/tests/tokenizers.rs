@@ -98,6 +98,14 @@ fn what_is_not_known_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let error = Tokenizer::open(folder.path()).unwrap_err();
     assert!(error.to_string().starts_with("no `tokenizer.json` in"), "{error}");
+    for merges in [r#"["a b"]"#, r#"[["a", "b"]]"#] {
+        let model =
+            format!(r#"{{"type": "BPE", "vocab": {{"a": 0, "b": 1}}, "merges": {merges}}}"#);
+        let json = format!(r#"{{"version": "1.0", "added_tokens": [], "model": {model}}}"#);
+        fs_err::write(folder.path().join("tokenizer.json"), json).unwrap();
+        let error = Tokenizer::open(folder.path()).unwrap_err();
+        assert!(error.to_string().starts_with("the tokenizer merges `a` and `b`"), "{error}");
+    }
 }
 
 /// A vocabulary of scored pieces in which the same piece has two ways to form.
@@ -170,6 +178,35 @@ proptest! {
             }
             streamed.push_str(&stream.finish().unwrap());
             prop_assert_eq!(streamed, chat().decode(&ids, true).unwrap());
+        }
+    }
+
+    #[test]
+    fn hostile_tables_are_built_or_refused(
+        tokens in prop::collection::vec("(<0x0[0-9A-F]>|<s>|[abĠ\u{2581}é]{0,3})", 0..24),
+        kinds in prop::collection::vec(0_usize..6, 24),
+        scores in prop::collection::vec(any::<f32>(), 24),
+        merges in prop::collection::vec(("[abĠ]{0,2}", "[abĠ]{0,2}"), 0..8),
+        special in prop::collection::vec(prop::option::of(0_u32..30), 6),
+        flags in prop::collection::vec(prop::option::of(any::<bool>()), 3),
+        (is_pieces, pre, text) in (any::<bool>(), prop::sample::select(vec!["gpt-2", "smollm", "llama-bpe", "qwen2"]), "[ab é<s>0-9]{0,12}"),
+    ) {
+        use TokenType::{Byte, Control, Normal, Unknown, Unused, UserDefined};
+        let mut table = table(if is_pieces { "llama" } else { "gpt2" }, Some(pre));
+        let kinds = kinds.iter().map(|&kind| [Normal, Unknown, Control, UserDefined, Unused, Byte][kind]);
+        table.types = kinds.take(tokens.len()).collect();
+        table.scores = scores[..tokens.len()].to_vec();
+        table.tokens = tokens;
+        table.merges = merges;
+        [table.bos, table.eos, table.eot, table.unknown, table.padding, table.eom] =
+            [special[0], special[1], special[2], special[3], special[4], special[5]];
+        [table.add_bos, table.add_eos, table.add_space_prefix] = [flags[0], flags[1], flags[2]];
+        if let Ok(tokenizer) = Tokenizer::from_gguf(&table) {
+            let ids = tokenizer.encode(&text, true).unwrap_or_default();
+            for id in &ids {
+                prop_assert!((*id as usize) < table.tokens.len());
+            }
+            let _ = (tokenizer.decode(&ids, false), tokenizer.loses_text(&text, &ids));
         }
     }
 }

@@ -115,9 +115,9 @@ fn title(text: &str) -> String {
     let mut in_word = false;
     for c in text.chars() {
         if in_word {
-            titled.extend(c.to_lowercase())
+            titled.extend(c.to_lowercase());
         } else {
-            titled.extend(c.to_uppercase())
+            titled.extend(c.to_uppercase());
         }
         in_word = c.is_alphabetic();
     }

@@ -43,6 +43,7 @@ impl Tokenizer {
         };
         let config = optional("tokenizer_config.json")?;
         let special = special_tokens(&[&config, &optional("special_tokens_map.json")?]);
+        super::merges::check_json(&files["tokenizer.json"])?;
         let bad = |source| TokensError::BadTokenizer { origin: main.display().to_string(), source };
         let mut backend =
             tokenizers::Tokenizer::from_bytes(&files["tokenizer.json"]).map_err(bad)?;

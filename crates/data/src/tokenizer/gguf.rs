@@ -42,9 +42,15 @@ impl Tokenizer {
             ("tokenizer.json".to_owned(), text.into_bytes()),
             ("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()),
         ]);
-        let stop = [table.eos, table.eot, table.eom].into_iter().flatten().collect();
+        let stop = [table.eos, table.eot, table.eom].into_iter().filter_map(|id| known(table, id));
+        let stop = stop.collect();
         Self::from_parts(Parts { backend, pieces, special, stop, files })
     }
+}
+
+/// A special token's id, if there is such a token.
+fn known(table: &GgufTokenizer, id: Option<u32>) -> Option<u32> {
+    id.filter(|&id| (id as usize) < table.tokens.len())
 }
 
 /// The text of a special token, if the file has it.
@@ -109,6 +115,10 @@ fn vocabulary(table: &GgufTokenizer) -> Map<String, Value> {
 /// A `tokenizer.json` without added tokens.
 fn byte_level(table: &GgufTokenizer) -> Result<Value, Error> {
     let pre = Pre::named(table.pre.as_deref())?;
+    let vocabulary = vocabulary(table);
+    for (left, right) in &table.merges {
+        super::merges::check(|token| vocabulary.contains_key(token), left, right, 0)?;
+    }
     let merges: Vec<Value> = table.merges.iter().map(|(a, b)| json!([a, b])).collect();
     let normalizer = if pre.composes { json!({"type": "NFC"}) } else { Value::Null };
     Ok(json!({
@@ -121,7 +131,7 @@ fn byte_level(table: &GgufTokenizer) -> Result<Value, Error> {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
             "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false,
             "ignore_merges": pre.ignores_merges,
-            "vocab": vocabulary(table), "merges": merges
+            "vocab": vocabulary, "merges": merges
         }
     }))
 }
@@ -171,7 +181,7 @@ fn sentence_pieces(table: &GgufTokenizer) -> Result<(Value, Pieces), Error> {
             "vocab": vocabulary(table), "merges": ordered_merges(&by_text)
         }
     });
-    Ok((json, Pieces::new(by_text, bytes, table.unknown, adds_space)))
+    Ok((json, Pieces::new(by_text, bytes, known(table, table.unknown), adds_space)))
 }
 
 /// The pieces that merging may form.
