@@ -25,6 +25,12 @@ pub struct Operand {
     rounding: Rounding,
 }
 
+impl Drop for Operand {
+    fn drop(&mut self) {
+        self.words.recycle();
+    }
+}
+
 /// How a precision is stored on a processor.
 pub(crate) fn rounding(cpu: Cpu, precision: Precision) -> Rounding {
     match precision {
@@ -48,11 +54,12 @@ impl Operand {
         cols: Range<usize>,
     ) -> Self {
         let Device::Cpu(cpu) = device;
-        let mut operand = Self::zeros(device, precision, tensor.rows(), cols.len());
-        let rounding = operand.rounding;
+        let rounding = rounding(*cpu, precision);
+        let mut operand = Self::with(rounding, tensor.rows(), cols.len(), Words::unwritten);
         let words = rounding.element().words(cols.len());
         operand.par_rows_mut().enumerate().for_each(|(row, out)| {
             rounding.write(*cpu, &tensor.row(row)[cols.clone()], &mut out[..words]);
+            out[words..].fill(0);
         });
         operand
     }
@@ -60,10 +67,13 @@ impl Operand {
     /// An operand of zeros, for kernels that write rows themselves.
     pub fn zeros(device: &Device, precision: Precision, rows: usize, cols: usize) -> Self {
         let Device::Cpu(cpu) = device;
-        let rounding = rounding(*cpu, precision);
+        Self::with(rounding(*cpu, precision), rows, cols, Words::pooled)
+    }
+
+    fn with(rounding: Rounding, rows: usize, cols: usize, words: fn(usize) -> Words) -> Self {
         let lines = rounding.element().words(cols).div_ceil(LINE_WORDS);
         let stride = (lines | 1) * LINE_WORDS;
-        Self { words: Words::zeros(rows * stride), rows, cols, stride, rounding }
+        Self { words: words(rows * stride), rows, cols, stride, rounding }
     }
 
     /// The number of rows.
@@ -90,6 +100,10 @@ impl Operand {
     }
 
     /// Reads columns of a row as f32, exactly; `out.len()` columns from `col`.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer columns.
     pub fn read(&self, row: usize, col: usize, out: &mut [f32]) {
         assert!(col + out.len() <= self.cols, "columns lie inside the operand");
         let words = &self.words[row * self.stride..(row + 1) * self.stride];
@@ -181,6 +195,28 @@ unsafe impl Send for Writer<'_> {}
 unsafe impl Sync for Writer<'_> {}
 
 impl Writer<'_> {
+    /// As [`Self::write`], at once where the columns share no word with others.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn write_with(&self, cpu: Cpu, (row, col): (usize, usize), values: &[f32]) {
+        let per_word = if self.rounding == Rounding::Bf16 { 2 } else { 1 };
+        if col.is_multiple_of(per_word) && values.len().is_multiple_of(per_word) {
+            assert!(row < self.rows && col + values.len() <= self.cols, "inside the operand");
+            let count = values.len() / per_word;
+            // SAFETY: inside the row by the assertion; the caller vouches for exclusion.
+            let words = unsafe {
+                let start = self.start.add(row * self.stride + col / per_word);
+                std::slice::from_raw_parts_mut(start, count)
+            };
+            self.rounding.write(cpu, values, words);
+        } else {
+            // SAFETY: passed on.
+            unsafe { self.write(row, col, values) };
+        }
+    }
+
     /// Rounds and writes `values` into a row from a column on.
     ///
     /// # Safety
@@ -204,6 +240,48 @@ impl Writer<'_> {
                 for (i, &value) in values.iter().enumerate() {
                     // SAFETY: as above; a half word is written alone, so neighbours are safe.
                     unsafe { halves.add(half_index(col + i)).write(bf16_bits(value)) };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Operand;
+    use crate::check::{assert_same_bits, numbers};
+    use crate::cpu::round::to_bf16;
+    use crate::{Device, Precision, Tensor};
+
+    #[test]
+    fn values_come_back_rounded_and_padding_is_zero() {
+        for device in Device::every_cpu() {
+            for (rows, cols) in [(1, 1), (3, 5), (2, 64), (4, 33)] {
+                let values = numbers(1, rows * cols, 1.0);
+                let tensor = Tensor::from_vec(&device, rows, cols, values.clone());
+                for precision in [Precision::F32, Precision::Bf16] {
+                    let operand = Operand::new(&device, precision, &tensor);
+                    assert_eq!(operand.precision(), precision);
+                    let exact = precision == Precision::F32;
+                    let want: Vec<f32> =
+                        values.iter().map(|&v| if exact { v } else { to_bf16(v) }).collect();
+                    assert_same_bits("values", operand.to_tensor(&device).as_slice(), &want);
+                    let used = operand.element().words(cols);
+                    for row in 0..rows {
+                        assert!(operand.row_words(row)[used..].iter().all(|word| *word == 0));
+                    }
+
+                    let mut written = Operand::zeros(&device, precision, rows, cols);
+                    let writer = written.writer();
+                    for (row, values) in values.chunks_exact(cols).enumerate() {
+                        let (left, right) = values.split_at(cols / 3);
+                        // SAFETY: one thread, and nobody reads.
+                        unsafe {
+                            writer.write(row, 0, left);
+                            writer.write(row, cols / 3, right);
+                        }
+                    }
+                    assert!(written == operand, "written in parts as whole");
                 }
             }
         }

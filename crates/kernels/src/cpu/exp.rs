@@ -3,21 +3,20 @@
 //! The power is split as `n ln 2 + r` with `|r| <= ln 2 / 2`, a polynomial gives `e^r`, and `n` goes
 //! into the exponent. Nothing is fused and nothing branches, so that loops over it vectorize.
 
-use super::{Cpu, Loop};
-
 /// Added and taken away again, it rounds a small number to the nearest integer, ties to even.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 /// ln 2 in two parts: the first has so few bits that its products with an exponent are exact.
-const LN_2_HIGH: f32 = 0.693_359_4;
-const LN_2_LOW: f32 = -2.121_944_4e-4;
+pub(crate) const LN_2_HIGH: f32 = 0.693_359_4;
+pub(crate) const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// `2 (e^r - 1 - r) / r^2`, interpolated at the Chebyshev points of `|r| <= ln 2 / 2`. Doubled, as
 /// 2 to the `n - 1` is a number for every `n` in reach, and 2 to the `n` is not.
-const TWICE: [f32; 5] =
+pub(crate) const TWICE: [f32; 5] =
     [1.0, 2.0 * 0.166_665_76, 2.0 * 0.041_666_555, 2.0 * 0.008_363_293, 2.0 * 0.001_392_632_6];
 
 /// `e^x` within 1.5 units in the last place.
 ///
-/// Results below 2^-125 become 0, those above the largest f32 infinity; NaN stays NaN, and `e^0` is 1.
+/// Results below 2^-125 become 0, those above the largest f32 infinity; NaN stays NaN, and `e^0`
+/// is 1.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Comparisons in this order keep a NaN.
@@ -36,28 +35,23 @@ pub(crate) fn exp(x: f32) -> f32 {
     twice * f32::from_bits((shifted.to_bits() << 23).wrapping_add(126 << 23))
 }
 
-/// Replaces each value by e to its power, as [`exp`].
-pub(crate) fn exp_in_place(cpu: Cpu, values: &mut [f32]) {
-    cpu.run(InPlace(values));
-}
-
-struct InPlace<'a>(&'a mut [f32]);
-
-impl Loop for InPlace<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for value in self.0 {
-            *value = exp(*value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
+    use crate::cpu::{Cpu, Isa, Loop};
+
+    struct InPlace<'a>(&'a mut [f32]);
+
+    impl Loop for InPlace<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            for value in self.0 {
+                *value = exp(*value);
+            }
+        }
+    }
 
     fn every_power() -> Vec<f32> {
         let mut powers: Vec<f32> = (-92_000..=92_000).map(|i| i as f32 * 1e-3 + 3.7e-7).collect();
@@ -100,7 +94,7 @@ mod tests {
         let want: Vec<u32> = every_power().iter().map(|&x| exp(x).to_bits()).collect();
         for cpu in Isa::ALL.into_iter().filter_map(Cpu::with) {
             let mut values = every_power();
-            exp_in_place(cpu, &mut values);
+            cpu.run(InPlace(&mut values));
             let got: Vec<u32> = values.iter().map(|x| x.to_bits()).collect();
             assert!(got == want, "{}", cpu.isa().name());
         }

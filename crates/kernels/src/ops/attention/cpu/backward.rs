@@ -10,17 +10,17 @@ use rayon::prelude::*;
 
 use super::super::segments::{Segment, of_branches};
 use super::super::{Saved, Shape};
-use super::pack::{self, with_format};
+use super::pack::{self, Format, with_format};
 use super::softmax;
 use super::{BLOCK, Block, Columns, Frame, blocks};
-use crate::Tensor;
-use crate::cpu::gemm::{Left, Mode, Out, PANEL, panel_count, product};
+use crate::cpu::gemm::{Element, Left, Mode, Out, PANEL, panel_count, product};
 use crate::cpu::lanes::dot;
 use crate::cpu::round::Rounding;
 use crate::cpu::tiles::Shared;
 use crate::cpu::turn::{F32_BLOCK, turn_f32};
 use crate::cpu::words::with_scratch;
 use crate::cpu::{Cpu, Loop};
+use crate::{Heads, Operand, Tensor};
 
 /// Writes the gradient by queries, keys and values.
 pub(in super::super) fn backward(
@@ -35,6 +35,7 @@ pub(in super::super) fn backward(
     let [queries, keys, values] = Columns::of_tensor(saved.qkv, shape.heads);
     let gradients =
         Columns { values: d_out.as_slice(), stride: d_out.cols(), first: 0, dim: shape.heads.dim };
+    let means = means(&frame, saved.out, d_out);
     let places = Places::new(&frame);
     let (rows, lines) = (frame.row_words(), frame.line_words());
     with_scratch(2 * rows + lines, |packed| {
@@ -51,6 +52,7 @@ pub(in super::super) fn backward(
                 frame: &frame,
                 sources: [queries, gradients],
                 saved,
+                means: &means,
                 key_rows,
                 value_rows,
                 key_lines,
@@ -98,6 +100,8 @@ struct Pass<'a> {
     /// The queries and the gradients by the output.
     sources: [Columns<'a>; 2],
     saved: Saved<'a>,
+    /// Of each query and head, the mean gradient by its probabilities, `[T, H]`.
+    means: &'a [f32],
     key_rows: &'a [u32],
     value_rows: &'a [u32],
     key_lines: &'a [u32],
@@ -214,16 +218,11 @@ impl Pass<'_> {
                 pack::down(frame, *source, rows, (down, frame.words(BLOCK) * PANEL));
             }
         }
-        with_scratch(dim, |out| {
-            let out = &mut out.as_f32_mut()[..dim];
-            for query in 0..count {
-                self.saved.out.read(row + query, head * dim, out);
-                lse[query / PANEL][query % PANEL] =
-                    self.saved.lse[(row + query) * frame.heads.query + head];
-                let d_out = self.sources[1].row(row + query, head);
-                mean[query / PANEL][query % PANEL] = frame.cpu.run(Dot { a: d_out, b: out });
-            }
-        });
+        for query in 0..count {
+            let at = (row + query) * frame.heads.query + head;
+            lse[query / PANEL][query % PANEL] = self.saved.lse[at];
+            mean[query / PANEL][query % PANEL] = self.means[at];
+        }
         Asked { segment, head, first, count, panels, lse, mean }
     }
 
@@ -286,18 +285,21 @@ impl Pass<'_> {
         let words = &mut scratch.panel[..frame.words(seen) * PANEL];
         let (stride, at) = (frame.words(BLOCK), frame.words(panel * PANEL));
         let [p, ds] = &mut scratch.left;
-        with_format!(frame.rounding, F => frame.cpu.run(softmax::Backward::<F> {
-            scale: frame.scale,
-            scores,
-            dp,
-            lse: &asked.lse[panel],
-            mean: &asked.mean[panel],
-            stride,
-            p: &mut p[at..],
-            ds: &mut ds[at..],
-            panel: words,
-            format: PhantomData,
-        }));
+        with_format!(frame.rounding, F => F::gradients(
+            frame.cpu,
+            softmax::Backward {
+                scale: frame.scale,
+                scores,
+                dp,
+                lse: &asked.lse[panel],
+                mean: &asked.mean[panel],
+                stride,
+                p: &mut p[at..],
+                ds: &mut ds[at..],
+                panel: words,
+                format: PhantomData,
+            },
+        ));
         let sums = &mut scratch.sums[panel * dim * PANEL..(panel + 1) * dim * PANEL];
         let mode = if block.first { Mode::Replace } else { Mode::Add };
         let keys = frame.lines_of(self.key_lines, group, &block);
@@ -331,17 +333,60 @@ impl Pass<'_> {
     }
 }
 
-struct Dot<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
+/// The products of outputs with the gradients by them, of each row and head: `[T, H]`.
+fn means(frame: &Frame<'_>, out: &Operand, d_out: &Tensor) -> Vec<f32> {
+    let Heads { query, dim, .. } = frame.heads;
+    let mut means = vec![0.0; out.rows() * query];
+    means.par_chunks_exact_mut(query.max(1)).enumerate().for_each(|(row, means)| {
+        with_scratch(out.cols(), |values| {
+            let out = Widen { out, row, values: &mut values.as_f32_mut()[..query * dim] };
+            frame.cpu.run(Means { out, d_out: d_out.row(row), dim, means });
+        });
+    });
+    means
 }
 
-impl Loop for Dot<'_> {
-    type Output = f32;
+/// A row of an operand as f32.
+struct Widen<'a> {
+    out: &'a Operand,
+    row: usize,
+    values: &'a mut [f32],
+}
+
+struct Means<'a> {
+    out: Widen<'a>,
+    d_out: &'a [f32],
+    dim: usize,
+    means: &'a mut [f32],
+}
+
+impl Loop for Means<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn run(self) -> f32 {
-        dot(self.a, self.b)
+    fn run(self) {
+        let Widen { out, row, values } = self.out;
+        let words = out.row_words(row);
+        match out.element() {
+            Element::F32 => {
+                for (value, word) in values.iter_mut().zip(words) {
+                    *value = f32::from_bits(*word);
+                }
+            }
+            Element::Bf16 => {
+                let (pairs, last) = values.as_chunks_mut::<2>();
+                for (pair, word) in pairs.iter_mut().zip(words) {
+                    *pair = [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)];
+                }
+                if let [last] = last {
+                    *last = f32::from_bits(words[pairs.len()] << 16);
+                }
+            }
+        }
+        let heads = values.chunks_exact(self.dim).zip(self.d_out.chunks_exact(self.dim));
+        for (mean, (out, d_out)) in self.means.iter_mut().zip(heads) {
+            *mean = dot(out, d_out);
+        }
     }
 }
 

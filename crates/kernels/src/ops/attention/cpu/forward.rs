@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use super::super::segments::Segment;
-use super::pack::{self, with_format};
+use super::pack::{self, Format, with_format};
 use super::softmax::{self, Running};
 use super::{BLOCK, Columns, Frame, blocks};
 use crate::Operand;
@@ -99,8 +99,9 @@ impl Pass<'_> {
                 );
                 block.hide(first, scores);
                 let scale = frame.scale;
-                let shrink = with_format!(frame.rounding, F => frame.cpu.run(
-                    softmax::Forward::<F> { scale, scores, running: &mut running, words, format: PhantomData }
+                let shrink = with_format!(frame.rounding, F => F::softmax(
+                    frame.cpu,
+                    softmax::Forward { scale, scores, running: &mut running, words, format: PhantomData },
                 ));
                 let sums = &mut sums[..dim * PANEL];
                 let mode = if block.first { Mode::Replace } else { Mode::Add };
@@ -131,7 +132,13 @@ impl Pass<'_> {
                     *value *= factor;
                 }
                 // SAFETY: each head of each row is in one panel, and a panel runs once.
-                unsafe { self.out.write(row + query, head * dim + first, &values[..cols]) };
+                unsafe {
+                    self.out.write_with(
+                        self.frame.cpu,
+                        (row + query, head * dim + first),
+                        &values[..cols],
+                    )
+                };
             }
         }
         if let Some(lse) = &self.lse {

@@ -9,6 +9,8 @@ mod decode;
 mod forward;
 mod pack;
 mod softmax;
+#[cfg(target_arch = "x86_64")]
+mod softmax_avx512;
 
 use std::ops::Range;
 

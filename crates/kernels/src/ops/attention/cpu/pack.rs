@@ -2,18 +2,30 @@
 
 use rayon::prelude::*;
 
+use super::softmax;
 use super::{Columns, Frame};
-use crate::cpu::Loop;
 use crate::cpu::gemm::PANEL;
-use crate::cpu::pack::rows_as_columns;
 use crate::cpu::round::{Rounding, bf16_bits, to_bf16};
+use crate::cpu::turn::{F32_BLOCK, turn_f32};
+use crate::cpu::words::with_scratch;
+use crate::cpu::{Cpu, Loop};
 
 /// How two numbers, or one, become words.
-pub(super) trait Format: Copy + Send {
+pub(super) trait Format: Copy + Send + Sized {
     /// The numbers of a word.
     const PER_WORD: usize;
     /// Two numbers as one word, or the first alone where a word has no room.
     fn word(even: f32, odd: f32) -> u32;
+
+    /// Runs a loop of the forward pass.
+    fn softmax(cpu: Cpu, body: softmax::Forward<'_, Self>) -> [f32; PANEL] {
+        cpu.run(body)
+    }
+
+    /// Runs a loop of the backward pass.
+    fn gradients(cpu: Cpu, body: softmax::Backward<'_, Self>) {
+        cpu.run(body);
+    }
 }
 
 /// [`Rounding::Exact`].
@@ -47,6 +59,25 @@ impl Format for Bf16 {
     #[inline(always)]
     fn word(even: f32, odd: f32) -> u32 {
         u32::from(bf16_bits(even)) | u32::from(bf16_bits(odd)) << 16
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn softmax(cpu: Cpu, body: softmax::Forward<'_, Self>) -> [f32; PANEL] {
+        if cpu.isa() == crate::Isa::Avx512Bf16 {
+            // SAFETY: the features are present where a `Cpu` has this set.
+            return unsafe { super::softmax_avx512::forward(body) };
+        }
+        cpu.run(body)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn gradients(cpu: Cpu, body: softmax::Backward<'_, Self>) {
+        if cpu.isa() == crate::Isa::Avx512Bf16 {
+            // SAFETY: as above.
+            unsafe { super::softmax_avx512::backward(body) };
+        } else {
+            cpu.run(body);
+        }
     }
 }
 
@@ -135,12 +166,34 @@ pub(super) fn across(
     (first, count, head): (usize, usize, usize),
     panel: &mut [u32],
 ) {
-    rows_as_columns(
-        (frame.cpu, frame.rounding),
-        (count, frame.heads.dim),
-        |row, out| out.copy_from_slice(source.row(first + row, head)),
-        panel,
-    );
+    let words = frame.words(frame.heads.dim);
+    with_scratch(words.next_multiple_of(PANEL) * (PANEL + 1), |scratch| {
+        // A row, then squares of 32 rows and 32 words.
+        let (line, squares) = scratch.split_at_mut(words.next_multiple_of(PANEL));
+        line.fill(0);
+        for row in 0..PANEL {
+            if row < count {
+                let values = source.row(first + row, head);
+                frame.rounding.write(frame.cpu, values, &mut line[..words]);
+            } else {
+                line.fill(0);
+            }
+            let squares = squares.as_chunks_mut::<F32_BLOCK>().0.iter_mut();
+            for (square, line) in squares.zip(line.as_chunks::<PANEL>().0) {
+                square[row * PANEL..(row + 1) * PANEL].copy_from_slice(line);
+            }
+        }
+        let squares = squares.as_chunks::<F32_BLOCK>().0;
+        for (square, panel) in squares.iter().zip(panel.chunks_mut(F32_BLOCK)) {
+            if let Ok(panel) = <&mut [u32; F32_BLOCK]>::try_from(&mut *panel) {
+                turn_f32(frame.cpu, square, panel);
+            } else {
+                let mut turned = [0; F32_BLOCK];
+                turn_f32(frame.cpu, square, &mut turned);
+                panel.copy_from_slice(&turned[..panel.len()]);
+            }
+        }
+    });
 }
 
 /// Packs 32 rows of a head as lines of panels, `[words(32)]` lines of 32 columns: the right side of
