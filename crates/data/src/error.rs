@@ -159,6 +159,12 @@ impl Error {
             Self::WrongShape { wanted, .. } => {
                 format!("expected format: {}", wanted.expected())
             }
+            Self::InvalidRow { problem: Problem::Duplicate, .. } => {
+                "use the first of them with `dataset.on_duplicate: drop`".into()
+            }
+            Self::InvalidRow { problem: Problem::Contradiction, .. } => {
+                "use both with `dataset.on_contradiction: keep`, or neither with `drop`".into()
+            }
             Self::InvalidRow { problem, .. } => match problem.hint() {
                 Some(hint) => format!("{hint}, or drop such rows with `dataset.on_invalid: drop`"),
                 None => "drop such rows with `dataset.on_invalid: drop`".into(),

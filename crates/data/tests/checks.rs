@@ -86,6 +86,33 @@ kept 1: contradicts another row (same prompt, sides swapped)
 }
 
 #[test]
+fn messages_that_say_nothing_are_empty_but_for_tools() {
+    let row = |prompt: &str| {
+        format!("{{\"prompt\": [{prompt}], \"chosen\": \"a\", \"rejected\": \"b\"}}")
+    };
+    let user = r#"{"role": "user", "content": "q"}"#;
+    let system = r#"{"role": "system", "content": "s"}"#;
+    let cases = [
+        (user.to_owned(), true),
+        (format!(r#"{{"role": "system", "content": ""}}, {user}"#), true),
+        (
+            format!(
+                r#"{user}, {{"role": "assistant", "tool_calls": [{{}}]}}, {{"role": "tool", "content": ""}}"#
+            ),
+            true,
+        ),
+        (String::new(), false),
+        (system.to_owned(), false),
+        (r#"{"role": "user", "content": " "}"#.to_owned(), false),
+        (format!(r#"{user}, {{"role": "assistant", "content": ""}}, {user}"#), false),
+    ];
+    for (prompt, usable) in cases {
+        let found = read(&row(&prompt), &Options::new(Shape::Pairs));
+        assert_eq!(found.is_ok(), usable, "{prompt}: {found:?}");
+    }
+}
+
+#[test]
 fn each_problem_can_stop_the_run() {
     let mut options = Options::new(Shape::Pairs);
     options.policy.on_invalid = OnInvalid::Error;

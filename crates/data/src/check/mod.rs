@@ -104,19 +104,24 @@ fn is_empty(content: &Content) -> bool {
     match content {
         Content::Text(text) => text.trim().is_empty(),
         Content::Tokens(ids) => ids.is_empty(),
-        // A system message alone asks nothing, and an answer of several turns needs a word in each.
-        Content::Messages(all) => {
-            let silent = |message: &Value| {
-                message.get("content").and_then(Value::as_str).is_none_or(|it| it.trim().is_empty())
-                    && message.get("tool_calls").is_none()
-                    && message.get("reasoning_content").is_none()
-            };
-            let role =
-                |message: &Value| message.get("role").and_then(Value::as_str) == Some("system");
-            !all.iter().any(|message| !role(message))
-                || all.iter().any(|message| !role(message) && silent(message))
-        }
+        Content::Messages(all) => is_silent(all),
     }
+}
+
+/// Whether nobody asks, or somebody who asks or answers says nothing. A system message alone asks
+/// nothing; a tool may well return nothing, and a call of a tool needs no words.
+fn is_silent(messages: &[Value]) -> bool {
+    fn text<'a>(message: &'a Value, key: &str) -> &'a str {
+        message.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+    let speaks = |message: &Value| {
+        !text(message, "content").trim().is_empty()
+            || message.get("tool_calls").is_some()
+            || message.get("reasoning_content").is_some()
+    };
+    let turns = messages.iter().filter(|it| !matches!(text(it, "role"), "system" | "developer"));
+    turns.clone().next().is_none()
+        || turns.clone().any(|it| text(it, "role") != "tool" && !speaks(it))
 }
 
 /// Whether two completions are the same but for white space around them.

@@ -55,7 +55,6 @@ impl Problem {
         Some(match self {
             Self::WrongType => "write prompts and completions as JSON strings or lists of messages",
             Self::PromptsDiffer => "both sides of a pair must answer the same prompt",
-            Self::Contradiction => "drop both with `dataset.on_contradiction: drop`",
             Self::PromptTooLong | Self::EmptyAfterTruncation | Self::IdenticalAfterTruncation => {
                 "raise `dataset.max_length`"
             }
