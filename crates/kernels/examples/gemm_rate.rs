@@ -20,7 +20,10 @@ fn main() {
     for device in Device::every_cpu() {
         for precision in [Precision::Bf16, Precision::F32] {
             println!("{} {precision:?}, {rows} rows, GFLOP/s", device.kernel_path());
-            println!("{:>14} {:>8} {:>8} {:>8} {:>8}", "out x in", "y", "dx", "y+lora", "back+lora");
+            println!(
+                "{:>14} {:>8} {:>8} {:>8} {:>8}",
+                "out x in", "y", "dx", "y+lora", "back+lora"
+            );
             let mut shapes = vec![(576, 576), (192, 576), (1536, 576), (576, 1536)];
             if device.kernel_path() == Device::cpu().kernel_path() {
                 shapes.push((49152, 576));

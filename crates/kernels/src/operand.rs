@@ -148,6 +148,7 @@ impl Operand {
     }
 
     /// The words of a row, padding included.
+    #[inline]
     pub(crate) fn row_words(&self, row: usize) -> &[u32] {
         &self.words[row * self.stride..(row + 1) * self.stride]
     }

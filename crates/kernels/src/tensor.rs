@@ -1,6 +1,10 @@
 //! Arrays of f32 with rows and columns.
 
 use crate::Device;
+use crate::cpu::pool::Pool;
+
+/// Memory of dropped tensors.
+static POOL: Pool<f32> = Pool::new();
 
 /// A row-major f32 matrix `[rows, cols]` without padding.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +17,12 @@ pub struct Tensor {
 impl Tensor {
     /// A tensor of zeros.
     pub fn zeros(device: &Device, rows: usize, cols: usize) -> Self {
-        Self::from_vec(device, rows, cols, vec![0.0; rows * cols])
+        Self::from_vec(device, rows, cols, POOL.filled(rows * cols, 0.0))
+    }
+
+    /// A tensor whose every value the caller overwrites before it is read.
+    pub(crate) fn unwritten(device: &Device, rows: usize, cols: usize) -> Self {
+        Self::from_vec(device, rows, cols, POOL.unwritten(rows * cols, 0.0))
     }
 
     /// A tensor of the given values, row after row.
@@ -58,7 +67,13 @@ impl Tensor {
     }
 
     /// The values alone.
-    pub fn into_vec(self) -> Vec<f32> {
-        self.values
+    pub fn into_vec(mut self) -> Vec<f32> {
+        std::mem::take(&mut self.values)
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        POOL.keep(std::mem::take(&mut self.values));
     }
 }

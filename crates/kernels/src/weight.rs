@@ -354,3 +354,42 @@ impl Loop for Widen<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Matrix, Stored, Weight, from_f16_bits};
+    use crate::check::{assert_same_bits, numbers};
+    use crate::cpu::round::to_bf16;
+    use crate::{Device, Precision};
+    use half::f16;
+
+    #[test]
+    fn every_f16_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let (got, want) = (from_f16_bits(bits), f16::from_bits(bits).to_f32());
+            assert!(got.to_bits() == want.to_bits() || want.is_nan() && got.is_nan(), "{bits:x}");
+        }
+    }
+
+    #[test]
+    fn new_values_replace_all_old_ones() {
+        for device in Device::every_cpu() {
+            for (out, inputs) in [(1, 1), (33, 5), (70, 64)] {
+                for precision in [Precision::F32, Precision::Bf16] {
+                    let (old, new) = (numbers(1, out * inputs, 1.0), numbers(2, out * inputs, 1.0));
+                    let mut weight = Weight::pack(&device, precision, &Matrix::new(&old, inputs));
+                    weight.repack_from(&device, &new);
+                    let exact = precision == Precision::F32;
+                    assert_eq!(weight.stored(), if exact { Stored::F32 } else { Stored::Bf16 });
+                    let mut row = vec![0.0; inputs];
+                    for (output, want) in new.chunks_exact(inputs).enumerate() {
+                        weight.read_row(output, &mut row);
+                        let want: Vec<f32> =
+                            want.iter().map(|&v| if exact { v } else { to_bf16(v) }).collect();
+                        assert_same_bits("row", &row, &want);
+                    }
+                }
+            }
+        }
+    }
+}

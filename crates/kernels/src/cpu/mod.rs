@@ -4,6 +4,7 @@ pub(crate) mod exp;
 pub(crate) mod gemm;
 pub(crate) mod lanes;
 pub(crate) mod pack;
+pub(crate) mod pool;
 pub(crate) mod round;
 pub(crate) mod tiles;
 pub(crate) mod turn;

@@ -152,39 +152,39 @@ pub(crate) fn operand_as_lines<'s>(
                 line[count..].fill(0);
             }
         }
-        Element::Bf16 => {
-            const ZERO: [u32; PANEL / 2] = [0; PANEL / 2];
-            let half = |row: usize| -> &'s [u32; PANEL / 2] {
-                // Rows are padded to whole lines of 16 words, so half a panel is always there.
-                if row < rows.end {
-                    row_words(row)[first / 2..].first_chunk().unwrap_or(&ZERO)
-                } else {
-                    &ZERO
-                }
-            };
-            for (pair, line) in lines.iter_mut().enumerate() {
-                let row = rows.start + 2 * pair;
-                cpu.run(Interleave { even: half(row), odd: half(row + 1), line });
-            }
-        }
+        Element::Bf16 => cpu.run(Interleave { rows, first: first / 2, row_words, lines }),
     }
 }
 
-/// From two rows of 32 bf16 to 32 pairs.
-struct Interleave<'a> {
-    even: &'a [u32; PANEL / 2],
-    odd: &'a [u32; PANEL / 2],
-    line: &'a mut [u32; PANEL],
+/// From pairs of rows of 32 bf16 each to lines of 32 pairs.
+struct Interleave<'a, F> {
+    rows: Range<usize>,
+    /// The first word of each row.
+    first: usize,
+    row_words: F,
+    lines: &'a mut [[u32; PANEL]],
 }
 
-impl Loop for Interleave<'_> {
+impl<'s, F: Fn(usize) -> &'s [u32]> Loop for Interleave<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let (outs, _) = self.line.as_chunks_mut::<2>();
-        for ((out, even), odd) in outs.iter_mut().zip(self.even).zip(self.odd) {
-            *out = [even & 0xffff | odd << 16, even >> 16 | odd & 0xffff_0000];
+        const ZERO: [u32; PANEL / 2] = [0; PANEL / 2];
+        for (pair, line) in self.lines.iter_mut().enumerate() {
+            let half = |row: usize| -> &'s [u32; PANEL / 2] {
+                // Rows are padded to whole lines of 16 words, so half a panel is always there.
+                if row < self.rows.end {
+                    (self.row_words)(row)[self.first..].first_chunk().unwrap_or(&ZERO)
+                } else {
+                    &ZERO
+                }
+            };
+            let row = self.rows.start + 2 * pair;
+            let (evens, odds) = (half(row), half(row + 1));
+            for ((out, even), odd) in line.as_chunks_mut::<2>().0.iter_mut().zip(evens).zip(odds) {
+                *out = [even & 0xffff | odd << 16, even >> 16 | odd & 0xffff_0000];
+            }
         }
     }
 }

@@ -88,3 +88,47 @@ impl Loop for RoundInto<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Rounding, bf16_bits, from_bf16_bits};
+    use crate::Device;
+    use half::bf16;
+
+    #[test]
+    fn rounding_is_to_nearest_even_and_keeps_what_is_no_number() {
+        // Every upper half, with lower halves around the tie.
+        for upper in 0..=u16::MAX {
+            for lower in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let value = f32::from_bits(u32::from(upper) << 16 | lower);
+                let (got, want) = (from_bf16_bits(bf16_bits(value)), bf16::from_f32(value));
+                if value.is_nan() {
+                    assert!(got.is_nan(), "{:x}", value.to_bits());
+                } else {
+                    assert_eq!(bf16_bits(value), want.to_bits(), "{:x}", value.to_bits());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_the_same_under_every_instruction_set() {
+        for count in [0, 1, 2, 33] {
+            let values = crate::check::numbers(1, count, 3.0);
+            for Device::Cpu(cpu) in Device::every_cpu() {
+                let mut pairs = vec![9; count.div_ceil(2)];
+                Rounding::Bf16.write(cpu, &values, &mut pairs);
+                let mut wide = vec![9; count];
+                Rounding::Bf16InF32.write(cpu, &values, &mut wide);
+                for (i, &value) in values.iter().enumerate() {
+                    let bits = u32::from(bf16::from_f32(value).to_bits());
+                    assert_eq!(pairs[i / 2] >> (16 * (i % 2)) & 0xffff, bits);
+                    assert_eq!(wide[i], bits << 16);
+                }
+                if count % 2 == 1 {
+                    assert_eq!(pairs[count / 2] >> 16, 0, "the odd half is zero");
+                }
+            }
+        }
+    }
+}

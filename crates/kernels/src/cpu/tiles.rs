@@ -47,7 +47,6 @@ impl<'a> Shared<'a> {
     /// # Safety
     ///
     /// While the result lives, nothing else may touch these elements.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts are the point; the caller vouches")]
     pub(crate) unsafe fn slice(&self, row: usize, cols: Range<usize>) -> &'a mut [f32] {
         assert!(cols.end <= self.stride, "a slice lies inside its row");
         let start = row * self.stride + cols.start;

@@ -113,7 +113,7 @@ mod x86 {
                     // SAFETY: 16 words inside the block.
                     *row = unsafe { _mm512_loadu_si512(from[at..at + 16].as_ptr().cast()) };
                 }
-                for (line, row) in transpose_8x8(rows).into_iter().enumerate() {
+                for (line, row) in transpose_8x8(&rows).into_iter().enumerate() {
                     let at = (8 * right + line) * PANEL + 16 * down;
                     // SAFETY: 16 words inside the block.
                     unsafe { _mm512_storeu_si512(to[at..at + 16].as_mut_ptr().cast(), row) };
@@ -125,7 +125,7 @@ mod x86 {
     /// Transposes 8 by 8 double words, and the 2 by 2 halves inside each.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn transpose_8x8(rows: [__m512i; 8]) -> [__m512i; 8] {
+    fn transpose_8x8(rows: &[__m512i; 8]) -> [__m512i; 8] {
         // Bytes 2 and 3 of each 8 change places with bytes 4 and 5.
         let inner = _mm512_set4_epi32(0x0f0e_0b0a, 0x0d0c_0908, 0x0706_0302, 0x0504_0100);
         let low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);

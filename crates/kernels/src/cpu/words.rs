@@ -3,6 +3,11 @@
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
+use super::pool::Pool;
+
+/// Memory of recycled words.
+static POOL: Pool<Line> = Pool::new();
+
 /// A cache line: 16 words of 32 bits, each one f32 or a pair of 16-bit floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
@@ -28,17 +33,27 @@ impl Words {
         Self { lines: vec![Line([0; LINE_WORDS]); count.div_ceil(LINE_WORDS)] }
     }
 
+    /// Zero words in memory that was recycled, where there is some.
+    pub(crate) fn pooled(count: usize) -> Self {
+        Self { lines: POOL.filled(count.div_ceil(LINE_WORDS), Line([0; LINE_WORDS])) }
+    }
+
+    /// Words that the caller overwrites before they are read.
+    pub(crate) fn unwritten(count: usize) -> Self {
+        Self { lines: POOL.unwritten(count.div_ceil(LINE_WORDS), Line([0; LINE_WORDS])) }
+    }
+
+    /// Leaves the memory to the next user.
+    pub(crate) fn recycle(&mut self) {
+        POOL.keep(std::mem::take(&mut self.lines));
+    }
+
     /// Makes room for at least `count` words; what is there stays, new words are zero.
     pub(crate) fn reserve(&mut self, count: usize) {
         let lines = count.div_ceil(LINE_WORDS);
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0; LINE_WORDS]));
         }
-    }
-
-    /// The words as f32.
-    pub(crate) fn as_f32(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.lines)
     }
 
     /// The words as f32, to change.

@@ -65,10 +65,10 @@ unsafe fn tile_rows<const ROWS: usize>(tile: Tile) {
         unsafe {
             let low = _mm256_loadu_ps(panel.cast());
             let high = _mm256_loadu_ps(panel.cast::<f32>().add(LANES));
-            for row in 0..ROWS {
+            for (row, sums) in sums.iter_mut().enumerate() {
                 let word = _mm256_set1_ps(left.add(row * tile.row_stride).cast::<f32>().read());
-                sums[row][0] = _mm256_fmadd_ps(word, low, sums[row][0]);
-                sums[row][1] = _mm256_fmadd_ps(word, high, sums[row][1]);
+                sums[0] = _mm256_fmadd_ps(word, low, sums[0]);
+                sums[1] = _mm256_fmadd_ps(word, high, sums[1]);
             }
         }
         panel = panel.wrapping_add(PANEL);

@@ -86,7 +86,10 @@ tiles!("avx512f,avx512bw,avx512dq,avx512vl", rows_f32, tile_f32, step_f32);
 fn step_bf16(left: __m512, panel: __m512, sum: __m512) -> __m512 {
     // SAFETY: the same 512 bits under another name.
     let (left, panel) = unsafe {
-        (std::mem::transmute::<__m512, __m512bh>(left), std::mem::transmute::<__m512, __m512bh>(panel))
+        (
+            std::mem::transmute::<__m512, __m512bh>(left),
+            std::mem::transmute::<__m512, __m512bh>(panel),
+        )
     };
     _mm512_dpbf16_ps(sum, left, panel)
 }
@@ -119,11 +122,7 @@ unsafe fn load<const ROWS: usize>(tile: Tile, masks: [__mmask16; 2]) -> [[__m512
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn store<const ROWS: usize>(
-    tile: Tile,
-    masks: [__mmask16; 2],
-    sums: [[__m512; 2]; ROWS],
-) {
+unsafe fn store<const ROWS: usize>(tile: Tile, masks: [__mmask16; 2], sums: [[__m512; 2]; ROWS]) {
     for (row, sums) in sums.iter().enumerate() {
         for (half, sum) in sums.iter().enumerate() {
             let at = tile.out.wrapping_add(row * tile.out_stride + half * LANES);

@@ -83,11 +83,6 @@ impl<'a> Left<'a> {
         Self { row_stride, word_stride, ..self }
     }
 
-    /// The number of rows.
-    pub(crate) fn rows(self) -> usize {
-        self.rows
-    }
-
     /// The number of words of each row.
     pub(crate) fn words(self) -> usize {
         self.words
@@ -147,11 +142,6 @@ impl<'a> Out<'a> {
         cols: usize,
     ) -> Self {
         Self { start, rows, stride, cols, target: PhantomData }
-    }
-
-    /// The same tile for another product, while this one rests.
-    pub(crate) fn again(&mut self) -> Out<'_> {
-        Out { target: PhantomData, ..*self }
     }
 
     /// Sets every row to the same values, or to zero.
@@ -243,3 +233,6 @@ pub(crate) fn product(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

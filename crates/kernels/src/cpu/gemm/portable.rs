@@ -47,7 +47,8 @@ unsafe fn tile_rows<const ROWS: usize>(tile: Tile) {
     }
     for word in 0..tile.words {
         // SAFETY: the panel has `words` lines of 32 words.
-        let line: [f32; WIDTH] = unsafe { tile.panel.add(word * PANEL).cast::<[f32; WIDTH]>().read() };
+        let line: [f32; WIDTH] =
+            unsafe { tile.panel.add(word * PANEL).cast::<[f32; WIDTH]>().read() };
         for (row, sums) in sums.iter_mut().enumerate() {
             let at = row * tile.row_stride + word * tile.word_stride;
             // SAFETY: the left side has `words` words in each of `ROWS` rows.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Lora, Projection, ProjectionGrad, Saved};
 use crate::cpu::gemm::{
-    Element, Left, Mode, PANEL, TILE_ROWS, panel_count, panel_words, product,
+    Element, Left, Mode, Out, PANEL, TILE_ROWS, panel_count, panel_words, product,
 };
 use crate::cpu::pack::{operand_as_lines, rows_as_columns, rows_as_lines};
 use crate::cpu::round::Rounding;
@@ -18,10 +18,13 @@ use crate::{Cpu, Device, Operand, Tensor, Weight};
 const LEFT_BYTES: usize = 384 << 10;
 /// The most rows of a block: enough to forget the cost of bringing in a panel.
 const ROWS_MAX: usize = 16 * TILE_ROWS;
-/// The most rows of a block whose panels are turned or widened first, which costs more.
+/// The most rows of a block whose panels are turned first, which costs more.
 const ROWS_MAX_TURNED: usize = 64 * TILE_ROWS;
-/// The forward panels that are turned at a time: 2,048 outputs.
-const TURNED_PANELS: usize = 64;
+/// The forward panels that are turned at a time: 512 outputs, so that the rows' part of the sum
+/// stays in the cache for the next panel of inputs.
+const TURNED_PANELS: usize = 16;
+/// The panels of inputs that a task does together.
+const TURNED_GROUP: usize = 3;
 /// The rows of a sum over rows that are packed at a time.
 const SUM_ROWS: usize = 2048;
 
@@ -143,7 +146,7 @@ pub(super) fn forward(
         offsets.push(offsets[offsets.len() - 1] + projection.weight.outputs());
     }
     let outs = offsets[projections.len()];
-    let mut y = Tensor::zeros(device, x.rows(), outs);
+    let mut y = Tensor::unwritten(device, x.rows(), outs);
     let target = Shared::new(y.as_mut_slice(), outs);
     let panels = flat_panels(projections.iter().map(|p| p.weight.panels()));
     let block = block_rows(x.left().words(), ROWS_MAX);
@@ -204,7 +207,7 @@ fn narrow(
         let cols = panel_columns(index, lora.rank);
         with_scratch(rows.len() * PANEL, |scratch| {
             let sums = &mut scratch.as_f32_mut()[..rows.len() * PANEL];
-            let mut out = crate::cpu::gemm::Out::new(sums, PANEL, PANEL);
+            let mut out = Out::new(sums, PANEL, PANEL);
             product(arithmetic, left, panels.get(index), &mut out, Mode::Replace);
             for (row, sums) in rows.zip(sums.chunks_exact_mut(PANEL)) {
                 let sums = &mut sums[..cols.len()];
@@ -286,43 +289,53 @@ impl Pass<'_> {
             .iter()
             .map(|p| p.lora.map(|lora| Panels::of(arithmetic, lora.a, inputs)))
             .collect();
-        let mut dx = Tensor::zeros(device, rows, inputs);
+        let mut dx = Tensor::unwritten(device, rows, inputs);
         let target = Shared::new(dx.as_mut_slice(), inputs);
-        let words = self.dys.iter().map(|dy| dy.left().words()).max().unwrap_or(0);
-        let block = block_rows(words.min(TURNED_PANELS * PANEL), ROWS_MAX_TURNED);
-        for_each_tile((rows, block), panel_count(inputs), |rows, index| {
-            let cols = panel_columns(index, inputs);
-            // SAFETY: each tile is its own block of rows and panel of columns, and is done once.
-            let mut out = unsafe { target.tile(rows.clone(), cols) };
+        let panels = panel_count(inputs);
+        let block = rows.div_ceil(rows.div_ceil(ROWS_MAX_TURNED).max(1));
+        let block = block.next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+        for_each_tile((rows, block), panels.div_ceil(TURNED_GROUP), |rows, group| {
+            let first = group * TURNED_GROUP;
+            let panels = first..panels.min(first + TURNED_GROUP);
+            // SAFETY: each tile is its own block of rows and panels of columns, and is done once.
+            let tile = |index| unsafe { target.tile(rows.clone(), panel_columns(index, inputs)) };
             for (owner, projection) in self.projections.iter().enumerate() {
                 let left = self.dys[owner].left().row_range(rows.clone());
-                self.add_turned(projection.weight, index, left, &mut out);
+                // The first projection's product replaces what was in the memory.
+                let mode = if owner == 0 { Mode::Replace } else { Mode::Add };
+                self.add_turned((projection.weight, mode), panels.clone(), left, tile);
                 if let (Some(ds), Some(by_input)) = (&self.ds[owner], &by_input[owner]) {
                     let left = ds.left().row_range(rows.clone());
-                    let panel = by_input.get(index);
-                    product((self.cpu, self.element), left, panel, &mut out, Mode::Add);
+                    for index in panels.clone() {
+                        let (panel, out) = (by_input.get(index), &mut tile(index));
+                        product((self.cpu, self.element), left, panel, out, Mode::Add);
+                    }
                 }
             }
         });
         dx
     }
 
-    /// Adds `left * W` for one panel of inputs.
-    fn add_turned(
+    /// Adds `left * W` for some panels of inputs, or replaces what is there.
+    fn add_turned<'t>(
         &self,
-        weight: &Weight,
-        index: usize,
+        (weight, mode): (&Weight, Mode),
+        panels: Range<usize>,
         left: Left<'_>,
-        out: &mut crate::cpu::gemm::Out<'_>,
+        tile: impl Fn(usize) -> Out<'t>,
     ) {
         let arithmetic = (self.cpu, self.element);
         for first in (0..weight.panels()).step_by(TURNED_PANELS) {
-            let panels = first..weight.panels().min(first + TURNED_PANELS);
-            let start = self.element.words(panels.start * PANEL);
-            let end = left.words().min(self.element.words(panels.end * PANEL));
-            weight.with_turned_panel(arithmetic, index, panels, |panel| {
-                product(arithmetic, left.word_range(start..end), panel, out, Mode::Add);
-            });
+            let mode = if first == 0 { mode } else { Mode::Add };
+            let outputs = first..weight.panels().min(first + TURNED_PANELS);
+            let start = self.element.words(outputs.start * PANEL);
+            let end = left.words().min(self.element.words(outputs.end * PANEL));
+            for index in panels.clone() {
+                weight.with_turned_panel(arithmetic, index, outputs.clone(), |panel| {
+                    let left = left.word_range(start..end);
+                    product(arithmetic, left, panel, &mut tile(index), mode);
+                });
+            }
         }
     }
 
@@ -376,8 +389,7 @@ impl Pass<'_> {
                 let side = Left::of_panel(panel, rows.len(), words.len());
                 for right in 0..panel_count(*rank) {
                     // SAFETY: the rows are this task's alone.
-                    let mut out =
-                        unsafe { target.tile(rows.clone(), panel_columns(right, *rank)) };
+                    let mut out = unsafe { target.tile(rows.clone(), panel_columns(right, *rank)) };
                     let right = rights.part(right, &words);
                     product((self.cpu, self.element), side, right, &mut out, Mode::Add);
                 }
@@ -386,12 +398,7 @@ impl Pass<'_> {
     }
 
     /// Packs 32 columns of an operand, some rows at a time: `body(words of the sum, panel)`.
-    fn for_each_part(
-        &self,
-        operand: &Operand,
-        index: usize,
-        body: impl Fn(Range<usize>, &[u32]),
-    ) {
+    fn for_each_part(&self, operand: &Operand, index: usize, body: impl Fn(Range<usize>, &[u32])) {
         for first in (0..operand.rows()).step_by(SUM_ROWS) {
             let rows = first..operand.rows().min(first + SUM_ROWS);
             let start = self.element.words(first);

@@ -84,6 +84,7 @@ pub fn forward(
     x: &Operand,
     projections: &[Projection<'_>],
 ) -> (Tensor, Vec<Option<Operand>>) {
+    assert!(!projections.is_empty(), "at least one projection");
     for projection in projections {
         projection.check(x.cols());
     }
@@ -108,6 +109,7 @@ pub fn backward(
 ) -> Option<Tensor> {
     let outs: usize = projections.iter().map(|projection| projection.weight.outputs()).sum();
     assert_eq!((dy.rows(), dy.cols()), (saved.x.rows(), outs), "a gradient for each output");
+    assert!(!projections.is_empty(), "at least one projection");
     assert_eq!(grads.len(), projections.len(), "a place for gradients for each projection");
     assert_eq!(saved.low.len(), projections.len(), "saved values for each projection");
     for (projection, grad) in projections.iter().zip(grads.iter()) {
@@ -115,9 +117,7 @@ pub fn backward(
         projection.check_grad(grad);
     }
     match device {
-        Device::Cpu(cpu) => {
-            cpu::backward((device, *cpu), dy, saved, projections, (grads, want_dx))
-        }
+        Device::Cpu(cpu) => cpu::backward((device, *cpu), dy, saved, projections, (grads, want_dx)),
     }
 }
 
@@ -125,6 +125,7 @@ impl Projection<'_> {
     fn check(&self, inputs: usize) {
         let out = self.weight.outputs();
         assert_eq!(self.weight.inputs(), inputs, "the weight takes the input");
+        assert!(out > 0, "a weight has outputs");
         assert!(self.bias.is_none_or(|bias| bias.len() == out), "a bias for each output");
         if let Some(lora) = self.lora {
             assert!(lora.rank > 0, "an adapter has a rank");

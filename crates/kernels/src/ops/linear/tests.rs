@@ -201,6 +201,18 @@ fn edges_match_the_reference() {
     }
 }
 
+#[test]
+fn no_rows_add_nothing() {
+    let shape = Shape { rows: 0, inputs: 3, outs: [2, 1], rank: 1 };
+    for device in Device::every_cpu() {
+        let got = Case::new(shape, 1).run(&device, Precision::F32);
+        assert_eq!((got.y.rows(), got.dx.rows()), (0, 0));
+        for sums in got.a.iter().chain(&got.b).chain(&got.weights).chain([&got.bias]) {
+            assert_same_bits("gradients", sums, &vec![1.0; sums.len()]);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

@@ -22,7 +22,7 @@ use crate::{Device, Tensor};
 /// If a row does not exist.
 pub fn gather(device: &Device, x: &Tensor, index: &[u32]) -> Tensor {
     let Device::Cpu(_) = device;
-    let mut out = Tensor::zeros(device, index.len(), x.cols());
+    let mut out = Tensor::unwritten(device, index.len(), x.cols());
     if x.cols() > 0 {
         let rows = out.as_mut_slice().par_chunks_exact_mut(x.cols());
         rows.zip(index).for_each(|(out, &row)| out.copy_from_slice(x.row(row as usize)));
