@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::Error;
 use crate::tokens_error::TokensError;
@@ -62,7 +61,7 @@ struct Kind {
 #[derive(Deserialize)]
 struct Model<'a> {
     #[serde(borrow)]
-    vocab: BTreeMap<Cow<'a, str>, IgnoredAny>,
+    vocab: BTreeMap<Cow<'a, str>, u32>,
     #[serde(borrow)]
     merges: Vec<Merge<'a>>,
     continuing_subword_prefix: Option<String>,
