@@ -4,4 +4,7 @@
 use data::read::Format;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| fuzz::rows::read(input, Format::Parquet));
+fuzz_target!(|input: &[u8]| {
+    fuzz::rows::pardon_decoder();
+    fuzz::rows::read(input, Format::Parquet);
+});

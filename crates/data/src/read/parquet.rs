@@ -23,6 +23,8 @@ const DEPTH_MAX: usize = 64;
 pub(super) struct Parquet {
     file: Arc<Path>,
     reader: SerializedFileReader<std::fs::File>,
+    /// The size of the file.
+    bytes: u64,
     group: usize,
     rows: Option<ReaderIter>,
     row: u64,
@@ -40,10 +42,12 @@ impl fmt::Debug for Parquet {
 
 impl Parquet {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let file = fs_err::File::open(path)?.into_parts().0;
+        let file = fs_err::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let file = file.into_parts().0;
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|detail| malformed(path, 1, detail))?;
-        Ok(Self { file: Arc::from(path), reader, group: 0, rows: None, row: 0, done: false })
+        Ok(Self { file: Arc::from(path), reader, bytes, group: 0, rows: None, row: 0, done: false })
     }
 
     pub(super) fn next_item(&mut self) -> Result<Option<Item>, Error> {
@@ -75,6 +79,7 @@ impl Parquet {
             if self.reader.num_row_groups() <= self.group {
                 return Ok(None);
             }
+            self.check_places()?;
             let rows = guarded(|| {
                 let group = self.reader.get_row_group(self.group)?;
                 let schema = self.reader.metadata().file_metadata().schema_descr_ptr();
@@ -83,6 +88,26 @@ impl Parquet {
             self.group += 1;
             self.rows = Some(rows);
         }
+    }
+}
+
+impl Parquet {
+    /// Sees that the columns of the next row group lie in the file, which the decoder asserts.
+    fn check_places(&self) -> Result<(), String> {
+        let group = self.reader.metadata().row_group(self.group);
+        for column in group.columns() {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let end = start.checked_add(column.compressed_size());
+            let end = end.and_then(|end| u64::try_from(end).ok());
+            let lies_inside = 0 <= start
+                && 0 <= column.data_page_offset()
+                && 0 <= column.compressed_size()
+                && end.is_some_and(|end| end <= self.bytes);
+            if !lies_inside {
+                return Err(format!("column `{}` lies outside the file", column.column_path()));
+            }
+        }
+        Ok(())
     }
 }
 
