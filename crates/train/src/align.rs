@@ -84,7 +84,8 @@ impl Prepared {
             Precision::F32 => crate::recipe::Precision::F32,
             Precision::Bf16 => crate::recipe::Precision::Bf16,
         };
-        recipe.dataset.lengths.max_length = Some(prepare::max_length(&recipe.dataset, config.context));
+        recipe.dataset.lengths.max_length =
+            Some(prepare::max_length(&recipe.dataset, config.context));
         let alignment = &recipe.alignment;
         let training = match (&alignment.tuning, &recipe.model.adapter) {
             (Tuning::Full, _) => Training::Full,
@@ -103,7 +104,8 @@ impl Prepared {
         };
         let length = (alignment.num_epochs, alignment.max_steps);
         let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);
-        let (memory, recompute) = plan(&files, &pairs, (precision, &training), &recipe, setting.memory)?;
+        let (memory, recompute) =
+            plan(&files, &pairs, (precision, &training), &recipe, setting.memory)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
         Ok(Self { recipe, setting, files, pairs, training, batches, memory, precision })
     }
@@ -142,7 +144,9 @@ impl Prepared {
     pub fn trained_count(&self) -> usize {
         match &self.training {
             Training::Nothing => 0,
-            Training::Lora(adapter) => adapter.tensors.values().map(|(_, values)| values.len()).sum(),
+            Training::Lora(adapter) => {
+                adapter.tensors.values().map(|(_, values)| values.len()).sum()
+            }
             Training::Full => self.files.checkpoint.config().parameter_count(),
         }
     }
@@ -162,7 +166,12 @@ impl Prepared {
     /// # Errors
     ///
     /// As [`train`], and files that cannot be read or written.
-    pub fn run(self, folder: RunFolder, start: &Start, watch: &mut dyn Watch) -> Result<Outcome, Error> {
+    pub fn run(
+        &self,
+        folder: RunFolder,
+        start: &Start,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, Error> {
         if *start == Start::Over {
             folder.start_over()?;
         }
@@ -194,7 +203,10 @@ impl Prepared {
     pub fn trainer(&self, watch: &mut dyn Watch) -> Result<Option<Trainer>, Error> {
         let alignment = &self.recipe.alignment;
         let mut policy = Policy::load(
-            &self.files.checkpoint, &self.setting.device, self.precision, &self.training,
+            &self.files.checkpoint,
+            &self.setting.device,
+            self.precision,
+            &self.training,
         )?;
         policy.set_recompute(alignment.gradient_checkpointing == Some(true));
         let Some(reference) = self.reference(&policy, watch)? else { return Ok(None) };
@@ -205,23 +217,37 @@ impl Prepared {
             policy,
             objective: alignment.objective,
             state: State::default(),
-            schedule: Schedule::new(rates.lr_scheduler_type, rates.learning_rate, rates.warmup, total),
+            schedule: Schedule::new(
+                rates.lr_scheduler_type,
+                rates.learning_rate,
+                rates.warmup,
+                total,
+            ),
             train: self.pairs.train.clone(),
             held_out: self.pairs.held_out.clone(),
             batches: self.batches,
             reference,
             routine: Routine {
                 save_steps: alignment.save_steps,
-                evaluation: alignment.evaluation.clone().filter(|_| !self.pairs.held_out.is_empty()),
+                evaluation: alignment
+                    .evaluation
+                    .clone()
+                    .filter(|_| !self.pairs.held_out.is_empty()),
                 tokens_per_micro_batch: alignment.tokens_per_micro_batch,
             },
         }))
     }
 
     /// What the reference says of every pair that the run needs.
-    fn reference(&self, policy: &Policy, watch: &mut dyn Watch) -> Result<Option<ReferenceStore>, Error> {
+    fn reference(
+        &self,
+        policy: &Policy,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<ReferenceStore>, Error> {
         let mut store = match &self.setting.caches {
-            Some(caches) => ReferenceStore::open(&caches.join("reference").join(self.store_key()?.folder()))?,
+            Some(caches) => {
+                ReferenceStore::open(&caches.join("reference").join(self.store_key()?.folder()))?
+            }
             None => ReferenceStore::in_memory(),
         };
         let visited = self.batches.visited().into_iter().map(|index| &self.pairs.train[index]);
@@ -233,7 +259,12 @@ impl Prepared {
             Reference::Adapter => (policy, true),
             Reference::Path(folder) => {
                 let training = Training::Lora(Box::new(peft::read(folder)?));
-                other = Policy::load(&self.files.checkpoint, &self.setting.device, self.precision, &training)?;
+                other = Policy::load(
+                    &self.files.checkpoint,
+                    &self.setting.device,
+                    self.precision,
+                    &training,
+                )?;
                 (&other, true)
             }
         };

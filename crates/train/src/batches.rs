@@ -1,9 +1,6 @@
 //! Which pairs make up which step, and their rows in the model's terms.
 
-use data::{
-    pack::PackSettings,
-    tokenize::Example,
-};
+use data::{pack::PackSettings, tokenize::Example};
 use model::{MicroBatch, Sequence};
 
 /// The steps of a run over a number of pairs.
@@ -27,7 +24,12 @@ impl Batches {
     /// The steps of `epochs` epochs over `pairs` pairs, or of `max_steps` if that is given.
     ///
     /// `batch_size` is transformers' micro-batch, which sets how epochs are counted.
-    pub fn new(settings: PackSettings, pairs: usize, batch_size: usize, (epochs, max_steps): (u64, Option<u64>)) -> Self {
+    pub fn new(
+        settings: PackSettings,
+        pairs: usize,
+        batch_size: usize,
+        (epochs, max_steps): (u64, Option<u64>),
+    ) -> Self {
         let all = settings.steps_per_epoch(pairs) as u64 * epochs;
         Self { settings, pairs, batch_size, total_steps: max_steps.unwrap_or(all) }
     }
@@ -51,7 +53,8 @@ impl Batches {
         if per_epoch <= self.total_steps {
             return (0..self.pairs).collect();
         }
-        let mut visited: Vec<usize> = (1..=self.total_steps).flat_map(|step| self.of_step(step)).collect();
+        let mut visited: Vec<usize> =
+            (1..=self.total_steps).flat_map(|step| self.of_step(step)).collect();
         visited.sort_unstable();
         visited
     }
@@ -97,6 +100,7 @@ pub fn micro_batches<'a>(
 }
 
 fn sequence(example: &Example) -> Sequence<'_> {
-    let completions = example.completions.iter().map(Vec::as_slice).zip(example.unscored.iter().copied());
+    let completions =
+        example.completions.iter().map(Vec::as_slice).zip(example.unscored.iter().copied());
     Sequence { prompt: &example.prompt, completions: completions.collect() }
 }

@@ -31,7 +31,8 @@ impl History {
 
     /// The best value of a metric, and the first step that reached it.
     pub fn best(&self, metric: Metric) -> Option<(u64, f64)> {
-        let values = self.events.iter().filter_map(|event| Some((event.step, event.get(metric.name())?)));
+        let values =
+            self.events.iter().filter_map(|event| Some((event.step, event.get(metric.name())?)));
         values.filter(|(_, value)| value.is_finite()).fold(None, |best, (step, value)| match best {
             Some((_, old)) if !metric.improves(value, old) => best,
             _ => Some((step, value)),

@@ -12,6 +12,7 @@ pub mod optimizer;
 pub mod prepare;
 pub mod recipe;
 pub mod reference;
+pub mod resume;
 pub mod run_log;
 pub mod schedule;
 pub mod trainer;

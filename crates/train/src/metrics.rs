@@ -54,7 +54,12 @@ impl SideSums {
 
 impl Sums {
     /// Adds one pair: its loss, and both completions with their rewards.
-    pub fn add(&mut self, loss: f64, chosen: (&model::CompletionScore, f64), rejected: (&model::CompletionScore, f64)) {
+    pub fn add(
+        &mut self,
+        loss: f64,
+        chosen: (&model::CompletionScore, f64),
+        rejected: (&model::CompletionScore, f64),
+    ) {
         self.pairs += 1;
         self.loss += loss;
         self.chosen.add(chosen.0, chosen.1);
@@ -64,7 +69,8 @@ impl Sums {
         } else if chosen.1 >= rejected.1 {
             self.ties += 1;
         }
-        let mean = |score: &model::CompletionScore| score.logp / f64::from(score.token_count.max(1));
+        let mean =
+            |score: &model::CompletionScore| score.logp / f64::from(score.token_count.max(1));
         let (chosen, rejected) = (mean(chosen.0), mean(rejected.0));
         self.likelier += match chosen.partial_cmp(&rejected) {
             Some(std::cmp::Ordering::Greater) => 1.0,
@@ -103,6 +109,11 @@ impl Sums {
     }
 
     /// All means under TRL's names, each with `prefix` before it.
+    ///
+    /// Rewards, losses and log-probabilities are means over pairs; entropies, logits and token
+    /// accuracies are means over tokens.
+    // DIFFERENCE(trl): there `logits/*` are averaged within each micro-batch and then over
+    // micro-batches, so a token's weight depends on its neighbours' lengths.
     pub fn metrics(&self, prefix: &str) -> Vec<(String, Value)> {
         let n = self.count();
         let (chosen, rejected) = (&self.chosen, &self.rejected);
@@ -124,7 +135,10 @@ impl Sums {
             ("mean_token_accuracy", chosen.hits as f64 / tokens(chosen)),
             ("likelier", self.likelier_share()),
         ];
-        metrics.into_iter().map(|(name, value)| (format!("{prefix}{name}"), Value::Real(value))).collect()
+        metrics
+            .into_iter()
+            .map(|(name, value)| (format!("{prefix}{name}"), Value::Real(value)))
+            .collect()
     }
 }
 

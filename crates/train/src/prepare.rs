@@ -36,14 +36,19 @@ impl ModelFiles {
     /// # Errors
     ///
     /// Files that are missing, damaged or not supported.
-    pub fn open(path: &Path, tokenizer_folder: Option<&Path>, today: Moment) -> Result<Self, Error> {
+    pub fn open(
+        path: &Path,
+        tokenizer_folder: Option<&Path>,
+        today: Moment,
+    ) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(path)?;
         let (tokenizer, templates) = match (tokenizer_folder, checkpoint.gguf()) {
             (Some(folder), _) => (Tokenizer::open(folder)?, Templates::open(folder, today)?),
             (None, None) => (Tokenizer::open(path)?, Templates::open(path, today)?),
             (None, Some(gguf)) => {
                 let table = gguf.tokenizer()?;
-                let default = table.chat_template.iter().map(|text| ("default".to_owned(), text.clone()));
+                let default =
+                    table.chat_template.iter().map(|text| ("default".to_owned(), text.clone()));
                 let sources = default.chain(table.named_templates.clone());
                 let templates = Templates::from_sources(sources, "the GGUF file", today)?;
                 (Tokenizer::from_gguf(&table)?, templates)

@@ -42,7 +42,11 @@ impl<'a> RunLog<'a> {
     /// # Errors
     ///
     /// A file that cannot be written.
-    pub fn create(folder: RunFolder, settings: LogSettings, files: &'a ModelFiles) -> Result<Self, Error> {
+    pub fn create(
+        folder: RunFolder,
+        settings: LogSettings,
+        files: &'a ModelFiles,
+    ) -> Result<Self, Error> {
         let events = Events::create(&folder.events_path())?;
         let timings = Timings::open(&folder.timings_path())?;
         let history = History::default();
@@ -54,7 +58,12 @@ impl<'a> RunLog<'a> {
     /// # Errors
     ///
     /// A file that cannot be read or written, or events that end before the step.
-    pub fn resume(folder: RunFolder, step: u64, settings: LogSettings, files: &'a ModelFiles) -> Result<Self, Error> {
+    pub fn resume(
+        folder: RunFolder,
+        step: u64,
+        settings: LogSettings,
+        files: &'a ModelFiles,
+    ) -> Result<Self, Error> {
         let (events, kept) = Events::resume(&folder.events_path(), step)?;
         let timings = Timings::open(&folder.timings_path())?;
         let history = History::new(kept);

@@ -99,13 +99,17 @@ impl Trainer {
             let pending = self.policy.forward(&batch.rows)?;
             let scores = &pending.scores().completions;
             let mut state = std::mem::take(&mut self.state);
-            let outcomes = self.judge((&self.train, &batch.pairs), scores, &mut state, &mut sums)?;
+            let outcomes =
+                self.judge((&self.train, &batch.pairs), scores, &mut state, &mut sums)?;
             self.state = state;
             let ids: Vec<&str> = batch.pairs.iter().map(|pair| &*self.train[*pair].id).collect();
             check_finite(step, &ids, &outcomes)?;
             let share = 1.0 / pairs.len() as f64;
-            let coefficients: Vec<f64> =
-                outcomes.iter().flat_map(|outcome| &outcome.coefficients).map(|c| c * share).collect();
+            let coefficients: Vec<f64> = outcomes
+                .iter()
+                .flat_map(|outcome| &outcome.coefficients)
+                .map(|c| c * share)
+                .collect();
             self.policy.backward(&batch.rows, pending, &coefficients);
         }
         let norm = Optimizer::gradient_norm(self.policy.device(), &self.policy);
@@ -205,9 +209,7 @@ pub fn complete_reference(
     tokens_per_micro_batch: usize,
     watch: &mut dyn Watch,
 ) -> Result<bool, Error> {
-    let is_missing = |example: &Example| {
-        entry_keys(example).any(|key| store.get(&key).is_none())
-    };
+    let is_missing = |example: &Example| entry_keys(example).any(|key| store.get(&key).is_none());
     let missing: Vec<usize> =
         (0..needed.len()).filter(|index| is_missing(&needed[*index])).collect();
     let mut done = 0;

@@ -29,7 +29,11 @@ pub enum Ending {
 ///
 /// A loss or gradient that is not finite, before it reaches the optimizer; a file that cannot be
 /// written.
-pub fn train(trainer: &mut Trainer, run: &mut RunLog<'_>, watch: &mut dyn Watch) -> Result<Ending, Error> {
+pub fn train(
+    trainer: &mut Trainer,
+    run: &mut RunLog<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Ending, Error> {
     while run.step() < trainer.total_steps() {
         let step = run.step() + 1;
         let started = Instant::now();
@@ -38,7 +42,13 @@ pub fn train(trainer: &mut Trainer, run: &mut RunLog<'_>, watch: &mut dyn Watch)
             return Ok(Ending::Interrupted { step: run.step() });
         };
         let rate = trainer.learning_rate(step);
-        run.record_step(step, trainer.epoch(step), &sums, (gradient_norm, rate), started.elapsed())?;
+        run.record_step(
+            step,
+            trainer.epoch(step),
+            &sums,
+            (gradient_norm, rate),
+            started.elapsed(),
+        )?;
         watch.progress(&Progress::Step(step_progress(trainer, step, &sums, (gradient_norm, rate))));
         let is_over = when_due(trainer, run, watch)?;
         if is_over {
@@ -50,7 +60,11 @@ pub fn train(trainer: &mut Trainer, run: &mut RunLog<'_>, watch: &mut dyn Watch)
 }
 
 /// Evaluates and saves where that is due; says whether patience is out.
-fn when_due(trainer: &mut Trainer, run: &mut RunLog<'_>, watch: &mut dyn Watch) -> Result<bool, Error> {
+fn when_due(
+    trainer: &mut Trainer,
+    run: &mut RunLog<'_>,
+    watch: &mut dyn Watch,
+) -> Result<bool, Error> {
     let step = run.step();
     let is_last = step == trainer.total_steps();
     let mut save = is_last || step % trainer.save_steps() == 0;
@@ -75,7 +89,12 @@ fn is_new_best(run: &RunLog<'_>, evaluation: &Evaluation) -> bool {
     evaluation.load_best_model_at_end && best.is_some_and(|(step, _)| step == run.step())
 }
 
-fn step_progress(trainer: &Trainer, step: u64, sums: &Sums, (gradient_norm, learning_rate): (f64, f64)) -> StepProgress {
+fn step_progress(
+    trainer: &Trainer,
+    step: u64,
+    sums: &Sums,
+    (gradient_norm, learning_rate): (f64, f64),
+) -> StepProgress {
     StepProgress {
         step,
         total_steps: trainer.total_steps(),

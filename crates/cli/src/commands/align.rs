@@ -1,0 +1,167 @@
+//! `trueup align`: from a recipe to an aligned model.
+
+use std::path::Path;
+
+use data::template::Moment;
+use hub::Kind;
+use train::{
+    align::{Prepared, Setting},
+    recipe::{self, Device, Override, Recipe},
+    resume::{self, Opening, Resume},
+    training::Ending,
+};
+
+use super::size;
+use crate::{
+    args::Align,
+    environment,
+    failure::Failure,
+    machine::{self, Memory},
+    progress::Meter,
+    signals::Signals,
+    terminal::Terminal,
+};
+
+/// Aligns a model, or shows the recipe.
+pub(super) fn run(args: &Align, terminal: &mut Terminal) -> Result<(), Failure> {
+    let now = environment::unix_seconds();
+    let timestamp = environment::timestamp(now);
+    let mut overrides: Vec<Override> = args.set.iter().map(|text| Override::set(text)).collect();
+    let device = args.device.as_ref();
+    overrides.extend(device.map(|device| Override::flag("--device", "device", device)));
+    let recipe::Checked { recipe, notes } = recipe::read(&args.config, &overrides, &timestamp)?;
+    for note in notes {
+        terminal.note(&note.to_string());
+    }
+    if args.dry_run {
+        return terminal.data(&recipe.render());
+    }
+    let resume = wanted(args, &recipe, &timestamp)?;
+    if recipe.device == Device::Cuda {
+        terminal.warn(
+            "CUDA requested but unavailable. Using CPU.\nTraining will be significantly slower.",
+        );
+    }
+    if let Some(threads) = recipe.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        // Nothing has computed yet, so this is the first and only pool.
+        pool.build_global().map_err(std::io::Error::other)?;
+    }
+    train(args, recipe, &resume, now, terminal)
+}
+
+/// Where the run begins.
+fn wanted(args: &Align, recipe: &Recipe, timestamp: &str) -> Result<Resume, Failure> {
+    Ok(match args.resume.as_deref() {
+        None => Resume::No,
+        Some(path) if path == Path::new("auto") => {
+            // The default folder has the time in its name, so no other run would ever find it.
+            if recipe.alignment.output_dir.to_string_lossy().ends_with(timestamp) {
+                return Err(Failure::NowhereToResume);
+            }
+            Resume::Auto
+        }
+        Some(path) => Resume::From(path.to_owned()),
+    })
+}
+
+fn train(
+    args: &Align,
+    mut recipe: Recipe,
+    resume: &Resume,
+    now: u64,
+    terminal: &mut Terminal,
+) -> Result<(), Failure> {
+    let setting = setting(args, &recipe, now, terminal)?;
+    // From here on the first Ctrl-C saves; before, there is nothing to save.
+    let signals = Signals::listen()?;
+    let (folder, start) = match resume::open(&mut recipe, resume)? {
+        Opening::Finished { root } => {
+            terminal.note(&format!("`{}` is finished already", root.display()));
+            return Ok(());
+        }
+        Opening::Run { folder, start, notes } => {
+            for note in notes {
+                terminal.note(&note);
+            }
+            (folder, start)
+        }
+    };
+    let root = folder.root().to_owned();
+    let prepared = Prepared::new(recipe, setting)?;
+    tell(&prepared, args, terminal);
+
+    let mut meter = Meter::new(terminal, signals.clone(), args.verbose);
+    let outcome = prepared.run(folder, &start, &mut meter);
+    meter.end();
+    match outcome?.ending {
+        Ending::Finished => {
+            terminal.print(&format!("done: {}\n", root.display()));
+            Ok(())
+        }
+        Ending::Interrupted { step } => {
+            let checkpoint = (0 < step).then(|| root.join(format!("checkpoint-{step}")));
+            Err(stopped(args, &signals, checkpoint))
+        }
+    }
+}
+
+fn stopped(args: &Align, signals: &Signals, checkpoint: Option<std::path::PathBuf>) -> Failure {
+    let mut resume = format!("trueup align --config {}", args.config.display());
+    for set in &args.set {
+        resume.push_str(&format!(" --set {set}"));
+    }
+    if let Some(checkpoint) = &checkpoint {
+        resume.push_str(&format!(" --resume {}", checkpoint.display()));
+    }
+    let signal = signals.received().unwrap_or(crate::signals::INTERRUPT);
+    Failure::Stopped { signal, checkpoint, resume }
+}
+
+/// Finds everything that the recipe names.
+fn setting(
+    args: &Align,
+    recipe: &Recipe,
+    now: u64,
+    terminal: &Terminal,
+) -> Result<Setting, Failure> {
+    let caches = environment::caches()?;
+    let model = hub::locate(Kind::Model, &recipe.model.path, None, &caches)?.path;
+    let tokenizer = recipe.model.base_model.as_ref().and_then(|base| {
+        let found = hub::locate(Kind::Model, base, None, &caches);
+        if found.is_err() {
+            let told = "is not on this machine; the tokenizer beside the model is used";
+            terminal.note(&format!("`{base}` {told}"));
+        }
+        Some(found.ok()?.path)
+    });
+    Ok(Setting {
+        device: kernels::Device::cpu(),
+        model,
+        tokenizer,
+        caches: (!args.no_cache).then_some(caches.own),
+        memory: Memory::detect().usable().unwrap_or(u64::MAX),
+        today: Moment::from_unix_seconds(now).ok_or(Failure::Clock)?,
+    })
+}
+
+/// Says once what was decided.
+fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
+    let reports = &prepared.pairs().reports;
+    terminal.print(&format!(
+        "pairs: {} to train on, {} to evaluate on\n",
+        reports.train_pairs, reports.eval_pairs
+    ));
+    terminal.print(&reports.train.render_problems());
+    terminal.print(&format!(
+        "steps: {}; trained numbers: {}; memory: {}; threads: {}\n",
+        prepared.batches().total_steps(),
+        prepared.trained_count(),
+        size(prepared.memory().total()),
+        prepared.recipe().threads.unwrap_or_else(machine::threads),
+    ));
+    terminal.print(&format!("reference: {}\n", prepared.reference_in_words()));
+    if args.verbose {
+        terminal.print(&prepared.recipe().render());
+    }
+}

@@ -1,0 +1,47 @@
+//! `trueup data`: looking at preference data.
+
+use data::{
+    dataset::{self, Options},
+    layout::{Fields, Shape},
+    read::Source,
+};
+
+use crate::{
+    args::{DataCheck, DataSample},
+    failure::Failure,
+    terminal::Terminal,
+};
+
+/// Reads data as `align` would, and prints what happened to each row.
+pub(super) fn check(args: &DataCheck, terminal: &Terminal) -> Result<(), Failure> {
+    let layout = args.layout.as_deref().map(str::parse).transpose()?;
+    let fields = Fields::default()
+        .with("prompt", &args.prompt_field)
+        .with("chosen", &args.chosen_field)
+        .with("rejected", &args.rejected_field);
+    let source = |path| Source {
+        split: args.split.clone(),
+        layout,
+        fields: fields.clone(),
+        ..Source::new(path)
+    };
+    let sources: Vec<Source> = args.paths.iter().map(source).collect();
+    let report = dataset::load(&sources, &Options::new(Shape::Pairs))?.report;
+    let text = if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
+    } else {
+        report.render()
+    };
+    terminal.data(&text)
+}
+
+/// Writes the sample set.
+pub(super) fn sample(args: &DataSample, terminal: &Terminal) -> Result<(), Failure> {
+    fs_err::create_dir_all(&args.folder)?;
+    ::data::sample::write(&args.folder)?;
+    let folder = args.folder.display();
+    terminal.print(&format!(
+        "wrote {folder}/train.jsonl (396 pairs) and {folder}/test.jsonl (108 pairs)\n"
+    ));
+    Ok(())
+}

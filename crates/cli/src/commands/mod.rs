@@ -1,0 +1,59 @@
+//! The commands, a file each.
+
+mod align;
+mod cache;
+mod data;
+mod doctor;
+mod generate;
+mod quickstart;
+
+use crate::{
+    args::{Command, Data},
+    failure::Failure,
+    terminal::Terminal,
+};
+
+/// Runs one command.
+///
+/// # Errors
+///
+/// Whatever the command fails with.
+pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
+    match command {
+        Command::Align(args) => align::run(args, terminal),
+        Command::Data(Data::Check(args)) => data::check(args, terminal),
+        Command::Data(Data::Sample(args)) => data::sample(args, terminal),
+        Command::Generate(args) => generate::run(args, terminal),
+        Command::Quickstart(args) => quickstart::run(args, terminal),
+        Command::Cache(args) => cache::run(*args, terminal),
+        Command::Doctor => doctor::run(terminal),
+    }
+}
+
+/// A size as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while 1024.0 <= value && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_have_one_decimal() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (16 << 30, "16.0 GiB"),
+            (5 << 50, "5120.0 TiB"),
+        ] {
+            assert_eq!(super::size(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Everything a command can fail with: its words and its exit code.
+
+use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
+
+/// The exit codes.
+pub mod exit_code {
+    /// Everything was done.
+    pub const DONE: u8 = 0;
+    /// Something that nobody expected.
+    pub const UNEXPECTED: u8 = 1;
+    /// The arguments or the recipe are wrong.
+    pub const RECIPE: u8 = 2;
+    /// The data cannot be used.
+    pub const DATA: u8 = 3;
+    /// Weights, a tokenizer or a checkpoint cannot be used.
+    pub const WEIGHTS: u8 = 4;
+    /// The training diverged.
+    pub const DIVERGED: u8 = 5;
+    /// Not enough memory or disk, or a device or the network failed.
+    pub const RESOURCES: u8 = 6;
+    /// Ctrl-C; a checkpoint was saved.
+    pub const INTERRUPTED: u8 = 130;
+    /// Asked to end; a checkpoint was saved.
+    pub const TERMINATED: u8 = 143;
+}
+
+/// Everything a command can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A recipe, or training.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// A dataset.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// A model or dataset that should be on this machine.
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
+    /// A run folder.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A report has no JSON form.
+    #[error("cannot write the report as JSON")]
+    Json(#[from] serde_json::Error),
+    /// `--resume auto` without a folder that the next run will find again.
+    #[error("`--resume auto` needs `alignment.output_dir` in the recipe")]
+    NowhereToResume,
+    /// `generate` without a model, and without an adapter that names one.
+    #[error("no model to generate with")]
+    NoModel,
+    /// No variable says where the user's files are.
+    #[error("no folder for caches: neither `TRUEUP_HOME` nor `HOME` is set")]
+    NoHome,
+    /// The clock shows a time that no calendar here has.
+    #[error("the clock of this machine is not set")]
+    Clock,
+    /// Whoever read our output has gone.
+    #[error("the output was closed")]
+    Pipe,
+    /// The run was asked to stop, and saved a checkpoint if it had begun.
+    #[error("training interrupted{}", saved(checkpoint.as_ref()))]
+    Stopped {
+        /// The signal's number.
+        signal: usize,
+        /// The checkpoint.
+        checkpoint: Option<PathBuf>,
+        /// The command that goes on.
+        resume: String,
+    },
+}
+
+fn saved(checkpoint: Option<&PathBuf>) -> String {
+    checkpoint.map_or_else(String::new, |path| format!("; checkpoint saved to: {}", path.display()))
+}
+
+impl Failure {
+    /// The documented exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Train(error) => train_code(error),
+            Self::Data(error) => data_code(error),
+            Self::Hub(error) => hub_code(error),
+            Self::Run(error) => run_code(error),
+            Self::Io(_) => exit_code::RESOURCES,
+            Self::NowhereToResume | Self::NoModel => exit_code::RECIPE,
+            Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
+            Self::Pipe => exit_code::DONE,
+            Self::Stopped { signal, .. } if *signal == crate::signals::TERMINATE => {
+                exit_code::TERMINATED
+            }
+            Self::Stopped { .. } => exit_code::INTERRUPTED,
+        }
+    }
+
+    /// How to fix it, where that can be said.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Train(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
+            Self::Run(error) => error.hint(),
+            Self::NowhereToResume => {
+                Some("set it, so that the next run finds the same folder".into())
+            }
+            Self::NoModel => Some("name one with `--model`".into()),
+            Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
+            Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
+            Self::Io(_) | Self::Json(_) | Self::Clock | Self::Pipe => None,
+        }
+    }
+
+    /// What went wrong, why, and how to fix it; a block each for the problems of a recipe.
+    pub fn render(&self) -> String {
+        if let Self::Train(train::Error::Recipe(problems)) = self {
+            let block = |problem| block(&problems.render(problem), &[], problem.hint().as_deref());
+            return problems.list.iter().map(block).collect::<Vec<_>>().join("\n");
+        }
+        let mut causes = Vec::new();
+        let mut cause = self.source();
+        while let Some(err) = cause {
+            causes.push(err.to_string());
+            cause = err.source();
+        }
+        block(&self.to_string(), &causes, self.hint().as_deref())
+    }
+}
+
+fn block(what: &str, causes: &[String], hint: Option<&str>) -> String {
+    let mut text = format!("error: {what}\n");
+    for cause in causes {
+        let _ = writeln!(text, "  because: {cause}");
+    }
+    if let Some(hint) = hint {
+        text.push('\n');
+        for line in hint.lines() {
+            let _ = writeln!(text, "hint: {line}");
+        }
+    }
+    text
+}
+
+fn train_code(error: &train::Error) -> u8 {
+    use train::Error;
+    match error {
+        Error::RecipeNotFound { .. } | Error::Recipe(_) | Error::OtherRecipe { .. } => {
+            exit_code::RECIPE
+        }
+        Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
+        Error::NoPairs => exit_code::DATA,
+        Error::OtherModel { .. } | Error::Model(_) | Error::Format(_) => exit_code::WEIGHTS,
+        Error::Memory { .. } | Error::Io(_) => exit_code::RESOURCES,
+        Error::NoReference { .. } => exit_code::UNEXPECTED,
+        Error::Data(error) => data_code(error),
+        Error::Run(error) => run_code(error),
+    }
+}
+
+/// A tokenizer and its template belong to the model, all else to the data.
+fn data_code(error: &data::Error) -> u8 {
+    use data::TokensError as Tokens;
+    match error {
+        data::Error::Tokens(
+            Tokens::NoTokenizer { .. }
+            | Tokens::BadTokenizer { .. }
+            | Tokens::UnknownAlgorithm { .. }
+            | Tokens::UnknownPre { .. }
+            | Tokens::TemplateSyntax { .. },
+        ) => exit_code::WEIGHTS,
+        _ => exit_code::DATA,
+    }
+}
+
+fn hub_code(error: &hub::Error) -> u8 {
+    use hub::Error;
+    match error {
+        Error::NotFound { kind: hub::Kind::Dataset, .. } => exit_code::DATA,
+        Error::NotFound { .. } | Error::Incomplete { .. } | Error::NoWeights { .. } => {
+            exit_code::WEIGHTS
+        }
+        Error::BadId { .. } | Error::BadRevision { .. } => exit_code::RECIPE,
+        Error::Interrupted => exit_code::INTERRUPTED,
+        _ => exit_code::RESOURCES,
+    }
+}
+
+fn run_code(error: &run::Error) -> u8 {
+    use run::Error;
+    match error {
+        Error::NotEmpty { .. }
+        | Error::UnderFile { .. }
+        | Error::NoFolder { .. }
+        | Error::Locked { .. }
+        | Error::NotACheckpoint { .. } => exit_code::RECIPE,
+        Error::Damaged { .. } | Error::BadLine { .. } | Error::EventsTooShort { .. } => {
+            exit_code::WEIGHTS
+        }
+        Error::Io(_) | Error::Json { .. } => exit_code::RESOURCES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snapbox::{assert_data_eq, str};
+
+    use super::*;
+
+    #[test]
+    fn failures_say_what_why_and_how() {
+        let missing = fs_err::read("nowhere.yaml").unwrap_err();
+        assert_data_eq!(
+            Failure::Io(missing).render(),
+            str![[r#"
+error: failed to open file `nowhere.yaml`
+  because: No such file or directory (os error 2)
+
+"#]]
+        );
+        let memory = train::Error::Memory { needed: 9 << 30, available: 3 << 30 };
+        assert_data_eq!(
+            Failure::Train(memory).render(),
+            str![[r#"
+"#]]
+        );
+        let stopped = Failure::Stopped {
+            signal: crate::signals::INTERRUPT,
+            checkpoint: Some("./checkpoints/gpt2-aligned/checkpoint-500".into()),
+            resume: "trueup align --config config/align.yaml --resume ./checkpoints/gpt2-aligned/checkpoint-500".into(),
+        };
+        assert_data_eq!(
+            stopped.render(),
+            str![[r#"
+"#]]
+        );
+    }
+
+    #[test]
+    fn exit_codes_are_those_that_are_documented() {
+        let stopped = |signal| Failure::Stopped { signal, checkpoint: None, resume: String::new() };
+        let path = || PathBuf::from("x");
+        let not_found = |kind| hub::Error::NotFound { kind, name: "x".into(), is_id: false };
+        let codes: [(Failure, u8); 13] = [
+            (Failure::NoHome, 1),
+            (train::Error::RecipeNotFound { path: path() }.into(), 2),
+            (run::Error::NotEmpty { path: path() }.into(), 2),
+            (data::Error::NotFound { path: path() }.into(), 3),
+            (not_found(hub::Kind::Dataset).into(), 3),
+            (train::Error::NoPairs.into(), 3),
+            (not_found(hub::Kind::Model).into(), 4),
+            (data::Error::Tokens(data::TokensError::NoTokenizer { path: path() }).into(), 4),
+            (run::Error::EventsTooShort { path: path(), last: 1, step: 2 }.into(), 4),
+            (train::Error::LossNotFinite { step: 1, id: "x".into(), loss: f64::NAN }.into(), 5),
+            (train::Error::Memory { needed: 2, available: 1 }.into(), 6),
+            (stopped(crate::signals::INTERRUPT), 130),
+            (stopped(crate::signals::TERMINATE), 143),
+        ];
+        for (failure, code) in codes {
+            assert_eq!(failure.exit_code(), code, "{failure}");
+        }
+    }
+}

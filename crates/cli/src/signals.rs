@@ -1,0 +1,46 @@
+//! Ctrl-C and the request to end: the run saves a checkpoint and stops; a second one stops at once.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use signal_hook::{consts, flag};
+
+/// The number of SIGINT.
+pub const INTERRUPT: usize = consts::SIGINT as usize;
+/// The number of SIGTERM.
+pub const TERMINATE: usize = consts::SIGTERM as usize;
+
+/// Whether this process was asked to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    number: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        let signals = Self::default();
+        let is_second = Arc::new(AtomicBool::new(false));
+        for (signal, number) in [(consts::SIGINT, INTERRUPT), (consts::SIGTERM, TERMINATE)] {
+            // Handlers run in this order, so the first signal does not end the process itself.
+            flag::register_conditional_shutdown(signal, 128 + signal, is_second.clone())?;
+            flag::register(signal, is_second.clone())?;
+            flag::register_usize(signal, signals.number.clone(), number)?;
+        }
+        Ok(signals)
+    }
+
+    /// The signal that came, if one did.
+    pub fn received(&self) -> Option<usize> {
+        Some(self.number.load(Ordering::Relaxed)).filter(|number| *number != 0)
+    }
+}
