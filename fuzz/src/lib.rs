@@ -56,7 +56,12 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Runs `work` on an input, and ends the process if it takes more memory than the rule allows.
 pub fn within_memory(input: &[u8], work: impl FnOnce()) {
-    let allowed = input.len().saturating_mul(BYTES_A_BYTE).saturating_add(BASE_BYTES);
+    within_memory_beside(input, BASE_BYTES, work);
+}
+
+/// The same with another allowance beside the input's share, for a decoder that is not ours.
+pub fn within_memory_beside(input: &[u8], base_bytes: usize, work: impl FnOnce()) {
+    let allowed = input.len().saturating_mul(BYTES_A_BYTE).saturating_add(base_bytes);
     LIMIT.store(LIVE.load(Relaxed).saturating_add(allowed), Relaxed);
     work();
     LIMIT.store(usize::MAX, Relaxed);

@@ -27,7 +27,7 @@ pub fn read(input: &[u8], format: Format) {
     source.format = format;
     let mut options = Options::new(Shape::Pairs);
     options.shapes = SHAPES.to_vec();
-    crate::within_memory(input, || match load(&[source], &options) {
+    crate::within_memory_beside(input, base_bytes(format), || match load(&[source], &options) {
         Ok(data) => {
             let report = &data.report;
             let dropped = report.problems.values().filter_map(|by| by.get(&Action::Dropped));
@@ -40,6 +40,12 @@ pub fn read(input: &[u8], format: Format) {
             let _ = (error.to_string(), error.hint());
         }
     });
+}
+
+/// What reading may cost beside the input's share. The Parquet decoder reserves what a page says
+/// that it holds unpacked, which is checked to be possible and no more: 64 MiB a column.
+fn base_bytes(format: Format) -> usize {
+    if format == Format::Parquet { 2 << 30 } else { 64 << 20 }
 }
 
 /// Lets the Parquet decoder assert: reading turns that into an error, while the fuzzer's own hook

@@ -10,6 +10,7 @@ mod csv;
 mod files;
 mod format;
 mod json;
+mod pages;
 mod parquet;
 mod scan;
 

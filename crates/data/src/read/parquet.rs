@@ -12,7 +12,7 @@ use ::parquet::record::reader::{ReaderIter, TreeBuilder};
 use ::parquet::record::{Field, Row as Columns};
 use serde_json::{Map, Number, Value};
 
-use super::{Item, Row};
+use super::{Item, Row, pages};
 use crate::error::Error;
 use crate::record::{Origin, Unit};
 
@@ -23,6 +23,8 @@ const DEPTH_MAX: usize = 64;
 pub(super) struct Parquet {
     file: Arc<Path>,
     reader: SerializedFileReader<std::fs::File>,
+    /// The file once more, to look at page headers.
+    headers: fs_err::File,
     /// The size of the file.
     bytes: u64,
     group: usize,
@@ -47,7 +49,16 @@ impl Parquet {
         let file = file.into_parts().0;
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|detail| malformed(path, 1, detail))?;
-        Ok(Self { file: Arc::from(path), reader, bytes, group: 0, rows: None, row: 0, done: false })
+        Ok(Self {
+            file: Arc::from(path),
+            reader,
+            headers: fs_err::File::open(path)?,
+            bytes,
+            group: 0,
+            rows: None,
+            row: 0,
+            done: false,
+        })
     }
 
     pub(super) fn next_item(&mut self) -> Result<Option<Item>, Error> {
@@ -92,8 +103,9 @@ impl Parquet {
 }
 
 impl Parquet {
-    /// Sees that the columns of the next row group lie in the file, which the decoder asserts.
-    fn check_places(&self) -> Result<(), String> {
+    /// Sees that the columns of the next row group lie in the file, which the decoder asserts, and
+    /// that their pages ask for no more memory than they can fill.
+    fn check_places(&mut self) -> Result<(), String> {
         let group = self.reader.metadata().row_group(self.group);
         for column in group.columns() {
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
@@ -106,6 +118,9 @@ impl Parquet {
             if !lies_inside {
                 return Err(format!("column `{}` lies outside the file", column.column_path()));
             }
+            let end = end.unwrap_or_default();
+            pages::check(&mut self.headers, start.unsigned_abs(), end)
+                .map_err(|detail| format!("column `{}`: {detail}", column.column_path()))?;
         }
         Ok(())
     }
