@@ -152,38 +152,72 @@ pub(crate) fn operand_as_lines<'s>(
                 line[count..].fill(0);
             }
         }
-        Element::Bf16 => cpu.run(Interleave { rows, first: first / 2, row_words, lines }),
+        Element::Bf16 => {
+            let first = first / 2;
+            for (pair, line) in lines.iter_mut().enumerate() {
+                let row = rows.start + 2 * pair;
+                let half = |row: usize| {
+                    let words = if row < rows.end { row_words(row) } else { &NO_PAIRS };
+                    words.get(first..).and_then(<[u32]>::first_chunk).unwrap_or(&NO_PAIRS)
+                };
+                interleave(cpu, half(row), half(row + 1), line);
+            }
+        }
     }
 }
 
-/// From pairs of rows of 32 bf16 each to lines of 32 pairs.
-struct Interleave<'a, F> {
-    rows: Range<usize>,
-    /// The first word of each row.
-    first: usize,
-    row_words: F,
-    lines: &'a mut [[u32; PANEL]],
+/// The words of half a panel's line: what rows have for it, since they are padded to 16 words.
+const HALF: usize = PANEL / 2;
+const NO_PAIRS: [u32; HALF] = [0; HALF];
+
+/// From two rows of 32 bf16 to a line of 32 pairs.
+#[inline]
+fn interleave(cpu: Cpu, even: &[u32; HALF], odd: &[u32; HALF], line: &mut [u32; PANEL]) {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(cpu.isa(), super::Isa::Avx512Bf16 | super::Isa::Avx512) {
+        // SAFETY: the features are present where a `Cpu` has these sets.
+        unsafe { x86::interleave(even, odd, line) };
+        return;
+    }
+    let _ = cpu;
+    for ((out, even), odd) in line.as_chunks_mut::<2>().0.iter_mut().zip(even).zip(odd) {
+        *out = [even & 0xffff | odd << 16, even >> 16 | odd & 0xffff_0000];
+    }
 }
 
-impl<'s, F: Fn(usize) -> &'s [u32]> Loop for Interleave<'_, F> {
-    type Output = ();
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    //! The same in vector registers.
 
-    #[inline(always)]
-    fn run(self) {
-        const ZERO: [u32; PANEL / 2] = [0; PANEL / 2];
-        for (pair, line) in self.lines.iter_mut().enumerate() {
-            let half = |row: usize| -> &'s [u32; PANEL / 2] {
-                // Rows are padded to whole lines of 16 words, so half a panel is always there.
-                if row < self.rows.end {
-                    (self.row_words)(row)[self.first..].first_chunk().unwrap_or(&ZERO)
-                } else {
-                    &ZERO
-                }
-            };
-            let row = self.rows.start + 2 * pair;
-            let (evens, odds) = (half(row), half(row + 1));
-            for ((out, even), odd) in line.as_chunks_mut::<2>().0.iter_mut().zip(evens).zip(odds) {
-                *out = [even & 0xffff | odd << 16, even >> 16 | odd & 0xffff_0000];
+    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_permutex2var_epi16, _mm512_storeu_si512};
+
+    use super::{HALF, PANEL};
+
+    /// Where the halves of a line's first or last 16 words come from: row 0 or row 1 (from 32).
+    const fn order(first: u16) -> [u16; PANEL] {
+        let mut order = [0; PANEL];
+        let mut i = 0;
+        while i < HALF {
+            order[2 * i] = first + i as u16;
+            order[2 * i + 1] = 32 + first + i as u16;
+            i += 1;
+        }
+        order
+    }
+
+    static LOW: [u16; PANEL] = order(0);
+    static HIGH: [u16; PANEL] = order(16);
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn interleave(even: &[u32; HALF], odd: &[u32; HALF], line: &mut [u32; PANEL]) {
+        // SAFETY: every array read has 64 bytes, the one written 128.
+        unsafe {
+            let even = _mm512_loadu_si512(even.as_ptr().cast());
+            let odd = _mm512_loadu_si512(odd.as_ptr().cast());
+            for (half, order) in [&LOW, &HIGH].into_iter().enumerate() {
+                let order = _mm512_loadu_si512(order.as_ptr().cast());
+                let pairs = _mm512_permutex2var_epi16(even, order, odd);
+                _mm512_storeu_si512(line.as_mut_ptr().add(half * HALF).cast(), pairs);
             }
         }
     }
