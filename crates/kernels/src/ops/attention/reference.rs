@@ -74,10 +74,16 @@ pub fn forward<R: Real>(problem: Problem<'_, R>, qkv: &[R]) -> (Vec<R>, Vec<R>) 
 }
 
 /// The gradient by `qkv` for the gradient `d_out` by the attended values.
-pub fn backward<R: Real>(problem: Problem<'_, R>, qkv: &[R], d_out: &[R]) -> Vec<R> {
+///
+/// `out` and `lse` are what [`forward`] gave; `out` may have been rounded since.
+pub fn backward<R: Real>(
+    problem: Problem<'_, R>,
+    qkv: &[R],
+    (out, lse): (&[R], &[R]),
+    d_out: &[R],
+) -> Vec<R> {
     let Heads { query, dim, .. } = problem.heads;
     let cols = problem.heads.qkv_cols();
-    let (out, lse) = forward(problem, qkv);
     let mut d_qkv = vec![R::ZERO; qkv.len()];
     for (row, seen) in problem.visible().iter().enumerate() {
         for head in 0..query {

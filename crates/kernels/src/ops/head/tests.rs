@@ -53,13 +53,12 @@ impl Case {
         (rows, vocabulary, width): (usize, usize, usize),
         (seed, magnitude): (u64, f32),
     ) -> Self {
-        let targets = numbers(seed + 2, rows, 1.0);
-        let token = |x: f32| ((x + 1.0) * 0.5 * vocabulary as f32) as u32 % vocabulary as u32;
+        let token = |row: u64| ((row * 7919 + seed) % vocabulary as u64) as u32;
         Self {
             width,
             hidden: numbers(seed, rows * width, magnitude),
             weight: numbers(seed + 1, vocabulary * width, 1.0),
-            targets: targets.into_iter().map(token).collect(),
+            targets: (0..rows as u64).map(token).collect(),
             coefficients: numbers(seed + 3, rows, 2.0),
         }
     }

@@ -10,17 +10,17 @@ use rayon::prelude::*;
 
 use super::super::segments::{Segment, of_branches};
 use super::super::{Saved, Shape};
+use super::means::means;
 use super::pack::{self, Format, with_format};
 use super::softmax;
 use super::{BLOCK, Block, Columns, Frame, blocks};
-use crate::cpu::gemm::{Element, Left, Mode, Out, PANEL, panel_count, product};
-use crate::cpu::lanes::dot;
+use crate::Tensor;
+use crate::cpu::gemm::{Left, Mode, Out, PANEL, panel_count, product};
 use crate::cpu::round::Rounding;
 use crate::cpu::tiles::Shared;
 use crate::cpu::turn::{F32_BLOCK, turn_f32};
 use crate::cpu::words::with_scratch;
 use crate::cpu::{Cpu, Loop};
-use crate::{Heads, Operand, Tensor};
 
 /// Writes the gradient by queries, keys and values.
 pub(in super::super) fn backward(
@@ -65,7 +65,7 @@ pub(in super::super) fn backward(
                 pass.unit(unit / segments.len(), unit % segments.len());
             });
             add_up(&frame, &places, parts, d_qkv);
-        })
+        });
     });
 }
 
@@ -329,63 +329,6 @@ impl Pass<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// The products of outputs with the gradients by them, of each row and head: `[T, H]`.
-fn means(frame: &Frame<'_>, out: &Operand, d_out: &Tensor) -> Vec<f32> {
-    let Heads { query, dim, .. } = frame.heads;
-    let mut means = vec![0.0; out.rows() * query];
-    means.par_chunks_exact_mut(query.max(1)).enumerate().for_each(|(row, means)| {
-        with_scratch(out.cols(), |values| {
-            let out = Widen { out, row, values: &mut values.as_f32_mut()[..query * dim] };
-            frame.cpu.run(Means { out, d_out: d_out.row(row), dim, means });
-        });
-    });
-    means
-}
-
-/// A row of an operand as f32.
-struct Widen<'a> {
-    out: &'a Operand,
-    row: usize,
-    values: &'a mut [f32],
-}
-
-struct Means<'a> {
-    out: Widen<'a>,
-    d_out: &'a [f32],
-    dim: usize,
-    means: &'a mut [f32],
-}
-
-impl Loop for Means<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Widen { out, row, values } = self.out;
-        let words = out.row_words(row);
-        match out.element() {
-            Element::F32 => {
-                for (value, word) in values.iter_mut().zip(words) {
-                    *value = f32::from_bits(*word);
-                }
-            }
-            Element::Bf16 => {
-                let (pairs, last) = values.as_chunks_mut::<2>();
-                for (pair, word) in pairs.iter_mut().zip(words) {
-                    *pair = [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)];
-                }
-                if let [last] = last {
-                    *last = f32::from_bits(words[pairs.len()] << 16);
-                }
-            }
-        }
-        let heads = values.chunks_exact(self.dim).zip(self.d_out.chunks_exact(self.dim));
-        for (mean, (out, d_out)) in self.means.iter_mut().zip(heads) {
-            *mean = dot(out, d_out);
         }
     }
 }

@@ -137,7 +137,7 @@ impl Pass<'_> {
                         self.frame.cpu,
                         (row + query, head * dim + first),
                         &values[..cols],
-                    )
+                    );
                 };
             }
         }

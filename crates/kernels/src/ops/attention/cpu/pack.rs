@@ -102,6 +102,9 @@ macro_rules! with_format {
 }
 pub(super) use with_format;
 
+/// How many rows ahead of their use they are asked for.
+const AHEAD: usize = 8;
+
 /// Packs each key as a row of words: `[G][slots][words(D)]`.
 pub(super) fn rows(frame: &Frame<'_>, source: Columns<'_>, packed: &mut [u32]) {
     let words = frame.words(frame.heads.dim);
@@ -110,6 +113,9 @@ pub(super) fn rows(frame: &Frame<'_>, source: Columns<'_>, packed: &mut [u32]) {
         for segment in frame.segments {
             let packed = packed[segment.slot * words..].chunks_exact_mut(words);
             for (row, packed) in segment.rows.clone().zip(packed) {
+                if row + AHEAD < segment.rows.end {
+                    source.prefetch(row + AHEAD, group);
+                }
                 frame.rounding.write(frame.cpu, source.row(row, group), packed);
             }
         }
@@ -129,6 +135,9 @@ pub(super) fn lines(frame: &Frame<'_>, source: Columns<'_>, packed: &mut [u32]) 
             with_format!(frame.rounding, F => {
                 let firsts = segment.rows.clone().step_by(F::PER_WORD);
                 for (row, words) in firsts.zip(packed.chunks_exact_mut(dim)) {
+                    for ahead in row + AHEAD..(row + AHEAD + F::PER_WORD).min(segment.rows.end) {
+                        source.prefetch(ahead, group);
+                    }
                     let even = source.row(row, group);
                     let pair = row + 1 < segment.rows.end && F::PER_WORD == 2;
                     let odd = if pair { source.row(row + 1, group) } else { &zero };
@@ -167,6 +176,9 @@ pub(super) fn across(
     panel: &mut [u32],
 ) {
     let words = frame.words(frame.heads.dim);
+    for row in first..first + count {
+        source.prefetch(row, head);
+    }
     with_scratch(words.next_multiple_of(PANEL) * (PANEL + 1), |scratch| {
         // A row, then squares of 32 rows and 32 words.
         let (line, squares) = scratch.split_at_mut(words.next_multiple_of(PANEL));

@@ -91,6 +91,7 @@ fn store_words(words: &mut [u32], half: usize, values: __m512i) {
 }
 
 /// [`Forward`] for words of bf16.
+#[expect(clippy::needless_pass_by_value, reason = "as the plain loop takes it")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(super) fn forward(this: Forward<'_, Bf16>) -> [f32; PANEL] {
     let scores = this.scores.as_chunks::<PANEL>().0;
@@ -141,6 +142,7 @@ fn largest(scores: &[[f32; PANEL]], half: usize, (scale, old): (__m512, __m512))
 }
 
 /// [`Backward`] for words of bf16.
+#[expect(clippy::needless_pass_by_value, reason = "as the plain loop takes it")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(super) fn backward(this: Backward<'_, Bf16>) {
     let (scores, dp) = (this.scores.as_chunks::<PANEL>().0, this.dp.as_chunks::<PANEL>().0);
@@ -162,9 +164,9 @@ pub(super) fn backward(this: Backward<'_, Bf16>) {
             store_words(p_row, 0, braid(p[0], p[1]));
             store_words(ds_row, 0, braid(ds[0], ds[1]));
         }
-        for half in 0..2 {
-            store_words(words, half, braid(pair[0][half], pair[1][half]));
-        }
+        let [even, odd] = pair;
+        store_words(words, 0, braid(even[0], odd[0]));
+        store_words(words, 1, braid(even[1], odd[1]));
     }
 }
 
@@ -184,7 +186,7 @@ mod tests {
     #[test]
     fn the_same_bits_as_the_plain_loops() {
         if Cpu::with(Isa::Avx512Bf16).is_none() {
-            println!("no bf16 instructions here: nothing to compare");
+            // Nothing to compare on this machine.
             return;
         }
         for keys in [1, 2, 7, 33, 128] {

@@ -134,8 +134,9 @@ impl Pass<'_> {
 /// Replaces each logit by `-coefficient * exp(z - lse)`.
 struct Factors<'a> {
     logits: &'a mut [f32],
-    lse: &'a [f32; PANEL],
-    coefficients: &'a [f32; PANEL],
+    /// Of each column; slices, so that the compiler does not take the lines apart by columns.
+    lse: &'a [f32],
+    coefficients: &'a [f32],
 }
 
 impl Loop for Factors<'_> {
@@ -143,9 +144,10 @@ impl Loop for Factors<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for line in self.logits.as_chunks_mut::<PANEL>().0 {
-            for c in 0..PANEL {
-                line[c] = -self.coefficients[c] * exp(line[c] - self.lse[c]);
+        for line in self.logits.chunks_exact_mut(self.lse.len()) {
+            for ((logit, lse), coefficient) in line.iter_mut().zip(self.lse).zip(self.coefficients)
+            {
+                *logit = -coefficient * exp(*logit - lse);
             }
         }
     }
