@@ -222,6 +222,10 @@ error: failed to open file `nowhere.yaml`
         assert_data_eq!(
             Failure::Train(memory).render(),
             str![[r#"
+error: out of memory: the run needs 9.0 GiB, and 3.0 GiB are available
+
+hint: try: reducing batch_size, enabling use_lora, or using gradient_accumulation_steps; `alignment.tokens_per_micro_batch` and `alignment.gradient_checkpointing: true` act first
+
 "#]]
         );
         let stopped = Failure::Stopped {
@@ -232,6 +236,10 @@ error: failed to open file `nowhere.yaml`
         assert_data_eq!(
             stopped.render(),
             str![[r#"
+error: training interrupted; checkpoint saved to: ./checkpoints/gpt2-aligned/checkpoint-500
+
+hint: resume with: trueup align --config config/align.yaml --resume ./checkpoints/gpt2-aligned/checkpoint-500
+
 "#]]
         );
     }
@@ -249,7 +257,7 @@ error: failed to open file `nowhere.yaml`
             (not_found(hub::Kind::Dataset).into(), 3),
             (train::Error::NoPairs.into(), 3),
             (not_found(hub::Kind::Model).into(), 4),
-            (data::Error::Tokens(data::TokensError::NoTokenizer { path: path() }).into(), 4),
+            (data::Error::Tokens(data::TokensError::NoTokenizer { folder: path() }).into(), 4),
             (run::Error::EventsTooShort { path: path(), last: 1, step: 2 }.into(), 4),
             (train::Error::LossNotFinite { step: 1, id: "x".into(), loss: f64::NAN }.into(), 5),
             (train::Error::Memory { needed: 2, available: 1 }.into(), 6),

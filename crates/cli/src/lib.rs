@@ -33,9 +33,8 @@ pub fn main() -> u8 {
     };
     let mut terminal = Terminal::new();
     match commands::run(&args.command, &mut terminal) {
-        Ok(()) => exit_code::DONE,
-        // The reader of our output has gone; nobody is left to tell.
-        Err(Failure::Pipe) => exit_code::DONE,
+        // Where the reader of our output has gone, nobody is left to tell.
+        Ok(()) | Err(Failure::Pipe) => exit_code::DONE,
         Err(failure) => {
             terminal.print(&failure.render());
             failure.exit_code()

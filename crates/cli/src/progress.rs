@@ -1,6 +1,9 @@
 //! The progress of a run, as a line that is rewritten on a terminal, else as a line now and then.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use train::{Progress, Watch, watch::StepProgress};
 
@@ -74,10 +77,11 @@ impl<'a> Meter<'a> {
         let left = eta(self.remaining("step", step.step, step.total_steps));
         let (line, mut plain) = step_lines(step, &left);
         if self.is_verbose {
-            plain.push_str(&format!(
+            let _ = write!(
+                plain,
                 " | Accuracy: {:.3} | Gradient: {:.3} | Rate: {:.3e} | Tokens: {}",
                 step.accuracy, step.gradient_norm, step.learning_rate, step.tokens
-            ));
+            );
         }
         self.show(&line, &plain, step.step == step.total_steps);
     }
@@ -102,6 +106,7 @@ impl Watch for Meter<'_> {
 }
 
 /// The line for a terminal, and the one for a file.
+#[expect(clippy::cast_sign_loss, reason = "epochs count from 0")]
 fn step_lines(step: &StepProgress, left: &str) -> (String, String) {
     // The last step of an epoch belongs to it, not to the next one.
     let epoch = (step.epoch.ceil() as u64).clamp(1, step.epochs.max(1));
@@ -119,6 +124,7 @@ fn step_lines(step: &StepProgress, left: &str) -> (String, String) {
     )
 }
 
+#[expect(clippy::cast_sign_loss, reason = "the fraction is clamped")]
 fn bar(fraction: f64) -> String {
     let full = (fraction.clamp(0.0, 1.0) * BAR_CELLS as f64) as usize;
     format!("[{}{}]", "█".repeat(full), "░".repeat(BAR_CELLS - full))

@@ -27,6 +27,7 @@ pub enum Warmup {
 
 impl Warmup {
     /// Steps of warm-up in a run of `total` steps.
+    #[expect(clippy::cast_sign_loss, reason = "a ratio is checked not to be negative")]
     pub fn steps(self, total: u64) -> u64 {
         match self {
             Self::Steps(steps) => steps,

@@ -1,6 +1,6 @@
 //! `trueup align`: from a recipe to an aligned model.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use data::template::Moment;
 use hub::Kind;
@@ -109,10 +109,10 @@ fn train(
 fn stopped(args: &Align, signals: &Signals, checkpoint: Option<std::path::PathBuf>) -> Failure {
     let mut resume = format!("trueup align --config {}", args.config.display());
     for set in &args.set {
-        resume.push_str(&format!(" --set {set}"));
+        let _ = write!(resume, " --set {set}");
     }
     if let Some(checkpoint) = &checkpoint {
-        resume.push_str(&format!(" --resume {}", checkpoint.display()));
+        let _ = write!(resume, " --resume {}", checkpoint.display());
     }
     let signal = signals.received().unwrap_or(crate::signals::INTERRUPT);
     Failure::Stopped { signal, checkpoint, resume }

@@ -166,10 +166,8 @@ fn objective(section: &mut Section<'_>) -> Option<Objective> {
     let label_smoothing =
         section.number("label_smoothing", 0.0..0.5, ">= 0 and < 0.5").unwrap_or(0.0);
     let words = &[("sigmoid", 0), ("hinge", 1), ("ipo", 2)];
-    let loss_type = match section.has("loss_type") {
-        true => section.word("loss_type", "loss_type", words)?,
-        false => 0,
-    };
+    let loss_type =
+        if section.has("loss_type") { section.word("loss_type", "loss_type", words)? } else { 0 };
     let objective = match loss_type {
         0 => return Some(Objective::Sigmoid(Sigmoid { beta, label_smoothing })),
         1 => Objective::Hinge(Hinge { beta }),
