@@ -70,7 +70,8 @@ impl<'a> Meter<'a> {
         let fraction = done as f64 / total.max(1) as f64;
         let line = format!("{name}: {} {done}/{total} pairs | ETA: {left}", bar(fraction));
         let plain = format!("{name}: {done}/{total} pairs | ETA: {left}");
-        self.show(&line, &plain, done == total);
+        // The end of a short phase says nothing; a long one has told its way.
+        self.show(&line, &plain, false);
     }
 
     fn step(&mut self, step: &StepProgress) {
