@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ::parquet::data_type::Decimal;
 use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::reader::{ReaderIter, TreeBuilder};
 use ::parquet::record::{Field, Row as Columns};
@@ -18,6 +19,10 @@ use crate::record::{Origin, Unit};
 
 /// Lists within lists deeper than this are a broken or hostile file.
 const DEPTH_MAX: usize = 64;
+
+/// Rows of a row group that need no bytes, and beyond that how many rows each of its bytes may
+/// hold; a false count would otherwise be read as rows of nulls for hours.
+const ROWS: (i64, i64) = (1 << 20, 64);
 
 /// A Parquet file that is being read.
 pub(super) struct Parquet {
@@ -107,6 +112,11 @@ impl Parquet {
     /// that their pages ask for no more memory than they can fill.
     fn check_places(&mut self) -> Result<(), String> {
         let group = self.reader.metadata().row_group(self.group);
+        let packed = group.columns().iter().map(ColumnChunkMetaData::compressed_size);
+        let packed = packed.fold(0, i64::saturating_add);
+        if group.num_rows() < 0 || ROWS.0.max(packed.saturating_mul(ROWS.1)) < group.num_rows() {
+            return Err(format!("a row group of {packed} bytes claims {} rows", group.num_rows()));
+        }
         for column in group.columns() {
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
             let end = start.checked_add(column.compressed_size());
