@@ -116,11 +116,18 @@ impl Case {
             let allowed = apart.max(RELOADED_APART);
             for metric in ["logps/chosen", "logps/rejected"] {
                 let place = format!("checkpoint {step} {metric}");
-                differences.compare(&place, "reloaded", (&event[metric], &checkpoint[metric]), allowed)?;
+                differences.compare(
+                    &place,
+                    "reloaded",
+                    (&event[metric], &checkpoint[metric]),
+                    allowed,
+                )?;
             }
         }
         let both = [&weights["ours"], &weights["trl"]].map(|rows| rows.as_array());
-        let [Some(ours), Some(trl)] = both else { anyhow::bail!("no log-probabilities at the end") };
+        let [Some(ours), Some(trl)] = both else {
+            anyhow::bail!("no log-probabilities at the end")
+        };
         for (row, (ours, trl)) in ours.iter().zip(trl).enumerate() {
             for side in 0..2 {
                 let place = format!("pair {} at the end", row + 1);
@@ -163,7 +170,8 @@ impl Case {
                 alignment[name] = value.clone();
             }
         }
-        let dataset = json!({ "path": trl.join("tokens.jsonl"), "max_length": 1024, "on_duplicate": "keep" });
+        let dataset =
+            json!({ "path": trl.join("tokens.jsonl"), "max_length": 1024, "on_duplicate": "keep" });
         json!({ "model": model, "dataset": dataset, "alignment": alignment })
     }
 
@@ -215,10 +223,15 @@ impl Differences {
     }
 
     fn say(&self) {
-        let values = self.largest.iter().map(|(kind, apart)| {
-            format!("{kind} {:.1e}", apart.as_f64().unwrap_or(f64::NAN))
-        });
-        say(&format!("{}: largest difference: {}", self.case, values.collect::<Vec<_>>().join(", ")));
+        let values = self
+            .largest
+            .iter()
+            .map(|(kind, apart)| format!("{kind} {:.1e}", apart.as_f64().unwrap_or(f64::NAN)));
+        say(&format!(
+            "{}: largest difference: {}",
+            self.case,
+            values.collect::<Vec<_>>().join(", ")
+        ));
     }
 }
 
