@@ -6,6 +6,9 @@ use formats::peft::{self, Adapter, AdapterConfig, Half};
 
 use crate::{Config, Error, LoraSettings, Policy, Targets, decoder::Trained, lora::initial_a};
 
+/// A tensor's shape, outermost first, and its values.
+type ShapedValues = (Vec<usize>, Vec<f32>);
+
 impl LoraSettings {
     /// A fresh adapter for a decoder: A random, B zero, so that it changes nothing yet.
     ///
@@ -104,7 +107,7 @@ impl Policy {
     pub fn restore(
         &mut self,
         origin: &Path,
-        read: &dyn Fn(&str) -> Result<(Vec<usize>, Vec<f32>), formats::Error>,
+        read: &dyn Fn(&str) -> Result<ShapedValues, formats::Error>,
     ) -> Result<(), Error> {
         let slots = self.arena().slots().to_vec();
         for (index, slot) in slots.iter().enumerate() {

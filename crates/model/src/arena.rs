@@ -62,10 +62,10 @@ impl Arena {
     /// The gradients of several tensors at once.
     ///
     /// `slots` must ascend, which is how the decoder adds them.
-    pub(crate) fn gradients_of<'a>(
-        gradients: &'a mut [f32],
+    pub(crate) fn gradients_of(
+        gradients: &mut [f32],
         slots: impl Iterator<Item = Range<usize>>,
-    ) -> Vec<&'a mut [f32]> {
+    ) -> Vec<&mut [f32]> {
         let mut rest = gradients;
         let mut taken = 0;
         let mut parts = Vec::new();

@@ -128,7 +128,11 @@ impl Error {
             Self::Architecture { .. } => {
                 Some("the Llama family is supported: `LlamaForCausalLM`, GGUF `llama`".into())
             }
-            Self::Setting { .. } | Self::Config { .. } | Self::Json { .. } => None,
+            Self::Setting { .. }
+            | Self::Config { .. }
+            | Self::Json { .. }
+            | Self::NoSuchLayer { .. }
+            | Self::Io(_) => None,
             Self::Shape { .. } => {
                 Some("the weights and the configuration come from different models".into())
             }
@@ -136,7 +140,6 @@ impl Error {
             Self::NoSuchModule { known, .. } => {
                 Some(format!("use `all-linear` or names of: {}", known.join(", ")))
             }
-            Self::NoSuchLayer { .. } => None,
             Self::AdapterMismatch { .. } => {
                 Some("an adapter goes with the base model it was trained on".into())
             }
@@ -145,7 +148,6 @@ impl Error {
             }
             Self::TooLong { .. } => Some("lower `dataset.max_length`".into()),
             Self::Format(error) => error.hint(),
-            Self::Io(_) => None,
         }
     }
 }

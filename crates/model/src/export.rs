@@ -33,7 +33,7 @@ pub fn write_folder(policy: &Policy, checkpoint: &Checkpoint, folder: &Path) -> 
             shape: slot.shape.clone(),
         })
         .collect();
-    safetensors::write_with(&folder.join(safetensors::MODEL_FILE), &layouts, &metadata(), |index| {
+    safetensors::write_with(folder.join(safetensors::MODEL_FILE), &layouts, &metadata(), |index| {
         Ok::<_, Error>(Cow::Owned(little_endian(arena.value(index))))
     })
 }

@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
         let ctx = self.policy.context(&positions, &branches, self.adapter);
         let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
         for (layer, cache) in self.caches.iter_mut().enumerate() {
-            x = block(&ctx, x, layer, cache);
+            x = block(&ctx, &x, layer, cache);
         }
         self.length = total;
         Ok(logits(&ctx, &x))
@@ -113,17 +113,17 @@ impl<'a> Session<'a> {
     }
 }
 
-fn block(ctx: &Context<'_>, x: Tensor, layer: usize, cache: &mut attention::KvCache) -> Tensor {
+fn block(ctx: &Context<'_>, x: &Tensor, layer: usize, cache: &mut attention::KvCache) -> Tensor {
     let block = &ctx.decoder.blocks[layer];
     let eps = ctx.decoder.config.norm_eps;
     let (normed, _) =
-        rms_norm::forward(ctx.device, ctx.precision, &x, &block.attention_norm.value, eps);
+        rms_norm::forward(ctx.device, ctx.precision, x, &block.attention_norm.value, eps);
     let mut qkv = project(ctx, &normed, layer, Group::Qkv);
     let heads = decoder_heads(&ctx.decoder.config);
     rope::forward(ctx.device, &mut qkv, heads, &ctx.decoder.rope, ctx.positions);
     let mixed = attention::decode(ctx.device, ctx.precision, &qkv, cache, score_scale(ctx));
     let mut sum = project(ctx, &mixed, layer, Group::Output);
-    residual::add(ctx.device, &mut sum, &x);
+    residual::add(ctx.device, &mut sum, x);
     let (normed, _) =
         rms_norm::forward(ctx.device, ctx.precision, &sum, &block.mlp_norm.value, eps);
     let gate_up = project(ctx, &normed, layer, Group::GateUp);

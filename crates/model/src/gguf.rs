@@ -54,10 +54,10 @@ pub(crate) fn config(path: &Path, file: &Gguf) -> Result<Config, Error> {
 fn ends(file: &Gguf) -> Vec<u32> {
     let mut ends = Vec::new();
     for key in ["eos", "eot", "eom"] {
-        if let Ok(id) = file.get_u32(&format!("tokenizer.ggml.{key}_token_id")) {
-            if !ends.contains(&id) {
-                ends.push(id);
-            }
+        if let Ok(id) = file.get_u32(&format!("tokenizer.ggml.{key}_token_id"))
+            && !ends.contains(&id)
+        {
+            ends.push(id);
         }
     }
     ends

@@ -145,19 +145,18 @@ pub(crate) fn check(path: &Path, config: &Config) -> Result<(), Error> {
             return Err(bad(path, format!("`{key}` is {value}")));
         }
     }
-    if config.heads % config.kv_heads != 0 {
+    if !config.heads.is_multiple_of(config.kv_heads) {
         let (heads, kv) = (config.heads, config.kv_heads);
         return Err(bad(path, format!("{heads} query heads cannot share {kv} key-value heads")));
     }
-    if config.head_dim % 2 != 0 {
+    if !config.head_dim.is_multiple_of(2) {
         return Err(bad(path, format!("`head_dim` is {}, rotation needs pairs", config.head_dim)));
     }
-    if let RopeScaling::Factors(factors) = &config.rope_scaling {
-        if factors.len() != config.head_dim / 2
-            || factors.iter().any(|f| !(f.is_finite() && *f > 0.0))
-        {
-            return Err(bad(path, "the rotary factors do not fit the heads".into()));
-        }
+    if let RopeScaling::Factors(factors) = &config.rope_scaling
+        && (factors.len() != config.head_dim / 2
+            || factors.iter().any(|f| !(f.is_finite() && *f > 0.0)))
+    {
+        return Err(bad(path, "the rotary factors do not fit the heads".into()));
     }
     let finite = config.norm_eps.is_finite() && config.rope_theta.is_finite();
     if !finite || config.norm_eps < 0.0 || config.rope_theta <= 0.0 {
@@ -213,6 +212,11 @@ fn rope_scaling(path: &Path, raw: &RawConfig) -> Result<RopeScaling, Error> {
         let value = table.get(key).and_then(Value::as_f64).filter(|v| v.is_finite() && *v > 0.0);
         value.ok_or_else(|| bad(path, format!("rope scaling lacks a positive `{key}`")))
     };
+    let count = |key: &str| {
+        let value = table.get(key).and_then(Value::as_u64).filter(|v| *v > 0);
+        let value = value.and_then(|v| usize::try_from(v).ok());
+        value.ok_or_else(|| bad(path, format!("rope scaling lacks a positive whole `{key}`")))
+    };
     match kind.unwrap_or("default") {
         "default" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear { factor: number("factor")? }),
@@ -220,7 +224,7 @@ fn rope_scaling(path: &Path, raw: &RawConfig) -> Result<RopeScaling, Error> {
             factor: number("factor")?,
             low_freq_factor: number("low_freq_factor")?,
             high_freq_factor: number("high_freq_factor")?,
-            original_context: number("original_max_position_embeddings")? as usize,
+            original_context: count("original_max_position_embeddings")?,
         }),
         other => {
             Err(Error::Setting { path: path.into(), key: "rope_type".into(), value: other.into() })

@@ -216,6 +216,10 @@ impl Policy {
     /// Adds the gradient of `sum over completions of coefficient * logp` to the arena.
     ///
     /// `coefficients` has one entry a completion: the derivative of the loss by its log-probability.
+    ///
+    /// # Panics
+    ///
+    /// When `coefficients` has another length.
     pub fn backward(&mut self, batch: &MicroBatch, pending: Pending, coefficients: &[f64]) {
         assert_eq!(coefficients.len(), batch.completions, "one coefficient a completion");
         let of_row: Vec<f32> = batch
@@ -281,9 +285,10 @@ impl Loader<'_> {
         let blocks =
             (0..config.layers).map(|layer| self.block(&config, layer)).collect::<Result<_, _>>()?;
         let norm = self.norm("model.norm.weight", hidden)?;
-        let head = match config.tied {
-            true => None,
-            false => Some(self.table("lm_head.weight", vocabulary, hidden)?),
+        let head = if config.tied {
+            None
+        } else {
+            Some(self.table("lm_head.weight", vocabulary, hidden)?)
         };
         let rope = rope_table(&config);
         Ok(Decoder { config, embedding, blocks, norm, head, rope })

@@ -108,12 +108,12 @@ impl Tape {
         recompute: bool,
     ) -> Var<Tensor> {
         if !(recompute && self.recording) {
-            return self.block_body(ctx, x, layer);
+            return self.block_body(ctx, &x, layer);
         }
         let needed = self.needs(x.id) || trains(ctx, layer);
         let mut inner = Self::new(false);
         let start = inner.adopt(&x, false);
-        let value = inner.block_body(ctx, start, layer).value;
+        let value = inner.block_body(ctx, &start, layer).value;
         self.needed.push(needed);
         let out = Var { id: self.needed.len() - 1, value };
         self.record(needed, Node::Segment { x, layer, out: out.id });
@@ -126,13 +126,13 @@ impl Tape {
         Var { id: self.needed.len() - 1, value: Rc::clone(&x.value) }
     }
 
-    fn block_body(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
-        let normed = self.norm(ctx, &x, Norm::Attention(layer));
+    fn block_body(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, layer: usize) -> Var<Tensor> {
+        let normed = self.norm(ctx, x, Norm::Attention(layer));
         let qkv = self.project(ctx, normed, layer, Group::Qkv);
         let qkv = self.rope(ctx, qkv);
         let mixed = self.attention(ctx, qkv);
         let out = self.project(ctx, mixed, layer, Group::Output);
-        let x = self.add(ctx, &x, out);
+        let x = self.add(ctx, x, out);
         let normed = self.norm(ctx, &x, Norm::Mlp(layer));
         let gate_up = self.project(ctx, normed, layer, Group::GateUp);
         let gated = self.swiglu(ctx, gate_up);
@@ -220,25 +220,24 @@ impl Tape {
 
     /// Replays the tape from the gradient of `of`, and adds up the gradients of all slots.
     pub(crate) fn backward(self, ctx: &Context<'_>, of: usize, seed: Tensor, slots: &mut [f32]) {
-        self.replay(ctx, of, Rc::new(seed), None, slots);
+        self.replay(ctx, of, Rc::new(seed), slots);
     }
 
-    /// Replays; returns the gradient of the value `wanted`, if any reached it.
+    /// Replays; returns the gradients that no node took: those of the values that came from outside.
     fn replay(
         self,
         ctx: &Context<'_>,
         of: usize,
         seed: Rc<Tensor>,
-        wanted: Option<usize>,
         slots: &mut [f32],
-    ) -> Option<Rc<Tensor>> {
+    ) -> Vec<Option<Rc<Tensor>>> {
         let mut pass = Pass { ctx, needed: self.needed, gradients: Vec::new(), slots };
         pass.gradients.resize_with(pass.needed.len(), || None);
         pass.gradients[of] = Some(seed);
         for node in self.nodes.into_iter().rev() {
             pass.step(node);
         }
-        wanted.and_then(|id| pass.gradients[id].take())
+        pass.gradients
     }
 }
 
@@ -352,10 +351,9 @@ impl Pass<'_, '_> {
         let Some(dy) = self.gradients[out].take() else { return };
         let mut tape = Tape::new(true);
         let start = tape.adopt(x, self.needed[x.id]);
-        let wanted = start.id;
-        let end = tape.block_body(self.ctx, start, layer).id;
-        let dx = tape.replay(self.ctx, end, dy, Some(wanted), self.slots);
-        if let Some(dx) = dx {
+        let end = tape.block_body(self.ctx, &start, layer).id;
+        let mut left = tape.replay(self.ctx, end, dy, self.slots);
+        if let Some(dx) = left[start.id].take() {
             self.share(x.id, &dx);
         }
     }

@@ -82,10 +82,10 @@ impl Checkpoint {
         let mut types: Vec<Dtype> = Vec::new();
         for (name, ..) in self.config.linears() {
             let name = format!("model.layers.0.{name}.weight");
-            if let Ok(view) = self.view(&name) {
-                if !types.contains(&view.dtype) {
-                    types.push(view.dtype);
-                }
+            if let Ok(view) = self.view(&name)
+                && !types.contains(&view.dtype)
+            {
+                types.push(view.dtype);
             }
         }
         types
@@ -144,9 +144,10 @@ impl Checkpoint {
         view.read_row(0, &mut stored)?;
         let order = self.row_order(name);
         let values: Vec<f32> = (0..wanted).map(|row| stored[order.stored_row(row)]).collect();
-        match values.iter().all(|value| value.is_finite()) {
-            true => Ok(values),
-            false => Err(Error::NotFinite { name: name.into(), row: 0 }),
+        if values.iter().all(|value| value.is_finite()) {
+            Ok(values)
+        } else {
+            Err(Error::NotFinite { name: name.into(), row: 0 })
         }
     }
 
