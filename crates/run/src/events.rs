@@ -79,6 +79,14 @@ impl Event {
         })
     }
 
+    /// The count of that name; `None` if it is absent or a measurement.
+    pub fn count(&self, name: &str) -> Option<u64> {
+        self.values.iter().find(|(key, _)| key == name).and_then(|(_, value)| match value {
+            Value::Count(count) => Some(*count),
+            Value::Real(_) => None,
+        })
+    }
+
     /// Whether an evaluation wrote it.
     pub fn is_evaluation(&self) -> bool {
         self.values.iter().any(|(name, _)| name.starts_with("eval_"))

@@ -229,10 +229,7 @@ impl Prepared {
             reference,
             routine: Routine {
                 save_steps: alignment.save_steps,
-                evaluation: alignment
-                    .evaluation
-                    .clone()
-                    .filter(|_| !self.pairs.held_out.is_empty()),
+                evaluation: alignment.evaluation.filter(|_| !self.pairs.held_out.is_empty()),
                 tokens_per_micro_batch: alignment.tokens_per_micro_batch,
             },
         }))
@@ -274,9 +271,8 @@ impl Prepared {
 
     fn store_key(&self) -> Result<StoreKey, Error> {
         let adapter = match (&self.recipe.model.reference, &self.training) {
-            (Reference::Base, _) => None,
             (Reference::Adapter, Training::Lora(adapter)) => Some(fingerprint(adapter)),
-            (Reference::Adapter, _) => None,
+            (Reference::Base | Reference::Adapter, _) => None,
             (Reference::Path(folder), _) => Some(fingerprint(&peft::read(folder)?)),
         };
         let precision = match self.precision {
@@ -336,10 +332,10 @@ fn plan(
     let choice = recipe.alignment.gradient_checkpointing;
     let recompute = choice.unwrap_or_else(|| with(false).total() > available);
     let plan = with(recompute);
-    match plan.total() > available {
-        true => Err(Error::Memory { needed: plan.total(), available }),
-        false => Ok((plan, recompute)),
+    if plan.total() > available {
+        return Err(Error::Memory { needed: plan.total(), available });
     }
+    Ok((plan, recompute))
 }
 
 fn fingerprint(adapter: &Adapter) -> String {

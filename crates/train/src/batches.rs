@@ -71,6 +71,11 @@ impl Batches {
         epoch as f64 + micro_batches(pairs) / micro_batches(self.pairs)
     }
 
+    /// Passes over the data that the run starts, the last of which it may not complete.
+    pub fn epochs(&self) -> u64 {
+        self.total_steps.div_ceil(self.settings.steps_per_epoch(self.pairs).max(1) as u64)
+    }
+
     /// Epoch and place inside it of a step, counted from 1.
     fn place(&self, step: u64) -> (usize, usize) {
         let per_epoch = self.settings.steps_per_epoch(self.pairs).max(1);

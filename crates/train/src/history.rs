@@ -25,8 +25,7 @@ impl History {
 
     /// Tokens attended to so far.
     pub fn tokens(&self) -> u64 {
-        let tokens = self.events.iter().rev().find_map(|event| event.get("num_tokens"));
-        tokens.unwrap_or(0.0) as u64
+        self.events.iter().rev().find_map(|event| event.count("num_tokens")).unwrap_or(0)
     }
 
     /// The best value of a metric, and the first step that reached it.
@@ -49,7 +48,8 @@ impl History {
 
     /// What `trainer_state.json` keeps: every `logging_steps`-th step, and the evaluations.
     pub fn logged(&self, logging_steps: u64) -> Vec<Event> {
-        let kept = |event: &&Event| event.is_evaluation() || event.step % logging_steps.max(1) == 0;
+        let every = logging_steps.max(1);
+        let kept = |event: &&Event| event.is_evaluation() || event.step.is_multiple_of(every);
         self.events.iter().filter(kept).cloned().collect()
     }
 

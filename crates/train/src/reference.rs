@@ -95,8 +95,9 @@ impl ReferenceStore {
             let bytes = fs_err::read(path)?;
             entries.extend(bytes.chunks_exact(RECORD_BYTES).filter_map(parse));
         }
-        let free =
-            (0..).map(|index| folder.join(format!("{index:05}.log"))).find(|path| !path.exists());
+        let free = (0..=u32::MAX)
+            .map(|index| folder.join(format!("{index:05}.log")))
+            .find(|path| !path.exists());
         Ok(Self { entries, segment: free.map(|path| Segment { path, file: None }) })
     }
 

@@ -36,6 +36,22 @@ pub struct LogSettings {
     pub base_model: String,
 }
 
+/// What an optimizer step measured.
+pub struct StepRecord {
+    /// The step, from 1.
+    pub step: u64,
+    /// Passes over the data done after it.
+    pub epoch: f64,
+    /// Sums over its pairs.
+    pub sums: Sums,
+    /// L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate it used.
+    pub learning_rate: f64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
 impl<'a> RunLog<'a> {
     /// A log before the first step.
     ///
@@ -90,27 +106,20 @@ impl<'a> RunLog<'a> {
     /// # Errors
     ///
     /// A file that cannot be written.
-    pub fn record_step(
-        &mut self,
-        step: u64,
-        epoch: f64,
-        sums: &Sums,
-        (gradient_norm, learning_rate): (f64, f64),
-        elapsed: Duration,
-    ) -> Result<(), Error> {
-        let mut event = Event::new(step).with("epoch", epoch);
-        event.values.extend(sums.metrics(""));
+    pub fn record_step(&mut self, record: &StepRecord) -> Result<(), Error> {
+        let mut event = Event::new(record.step).with("epoch", record.epoch);
+        event.values.extend(record.sums.metrics(""));
         event = event
-            .with("grad_norm", gradient_norm)
-            .with("learning_rate", learning_rate)
-            .with("num_tokens", self.history.tokens() + sums.tokens);
+            .with("grad_norm", record.gradient_norm)
+            .with("learning_rate", record.learning_rate)
+            .with("num_tokens", self.history.tokens() + record.sums.tokens);
         self.events.append(&event)?;
         self.history.push(event);
-        self.step = step;
-        let secs = elapsed.as_secs_f64();
-        let timing = Event::new(step)
+        self.step = record.step;
+        let secs = record.elapsed.as_secs_f64();
+        let timing = Event::new(record.step)
             .with("step_secs", secs)
-            .with("tokens_per_sec", Value::Real(sums.tokens as f64 / secs));
+            .with("tokens_per_sec", Value::Real(record.sums.tokens as f64 / secs));
         Ok(self.timings.append(&timing)?)
     }
 
@@ -160,10 +169,10 @@ impl<'a> RunLog<'a> {
     /// A file that cannot be read or written.
     pub fn finish(&mut self, trainer: &mut Trainer) -> Result<(), Error> {
         self.save(trainer)?;
-        if let Some(evaluation) = trainer.evaluation().filter(|e| e.load_best_model_at_end) {
-            if let Some((best, _)) = self.history.best(evaluation.metric_for_best_model) {
-                read_weights(&self.folder.checkpoint_path(best), trainer)?;
-            }
+        if let Some(evaluation) = trainer.evaluation().filter(|e| e.load_best_model_at_end)
+            && let Some((best, _)) = self.history.best(evaluation.metric_for_best_model)
+        {
+            read_weights(&self.folder.checkpoint_path(best), trainer)?;
         }
         self.write_weights(self.folder.root(), trainer)?;
         self.files.write_tokenizer(self.folder.root())?;

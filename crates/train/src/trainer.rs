@@ -71,6 +71,11 @@ impl Trainer {
         self.batches.epoch(step)
     }
 
+    /// Passes over the data that the run starts, the last of which it may not complete.
+    pub fn epochs(&self) -> u64 {
+        self.batches.epochs()
+    }
+
     /// Floating-point operations over that many tokens, as transformers estimates them.
     pub fn flops(&self, tokens: u64) -> f64 {
         6.0 * self.policy.config().parameter_count() as f64 * tokens as f64
@@ -163,12 +168,11 @@ impl Trainer {
 
     fn group(&self, example: &Example, scores: &[CompletionScore]) -> Result<Group, Error> {
         let completion = |(key, score): (EntryKey, &CompletionScore)| {
-            let reference_logp = match self.objective.needs_reference() {
-                false => 0.0,
-                true => {
-                    let known = self.reference.get(&key);
-                    known.ok_or_else(|| Error::NoReference { id: example.id.clone() })?
-                }
+            let reference_logp = if self.objective.needs_reference() {
+                let known = self.reference.get(&key);
+                known.ok_or_else(|| Error::NoReference { id: example.id.clone() })?
+            } else {
+                0.0
             };
             let (policy_logp, token_count) = (score.logp, score.token_count);
             Ok(Completion { policy_logp, reference_logp, token_count })

@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use crate::{
     Error, Watch,
-    metrics::Sums,
     recipe::Evaluation,
-    run_log::RunLog,
+    run_log::{RunLog, StepRecord},
     trainer::Trainer,
     watch::{Progress, StepProgress},
 };
@@ -41,15 +40,16 @@ pub fn train(
             run.save(trainer)?;
             return Ok(Ending::Interrupted { step: run.step() });
         };
-        let rate = trainer.learning_rate(step);
-        run.record_step(
+        let record = StepRecord {
             step,
-            trainer.epoch(step),
-            &sums,
-            (gradient_norm, rate),
-            started.elapsed(),
-        )?;
-        watch.progress(&Progress::Step(step_progress(trainer, step, &sums, (gradient_norm, rate))));
+            epoch: trainer.epoch(step),
+            sums,
+            gradient_norm,
+            learning_rate: trainer.learning_rate(step),
+            elapsed: started.elapsed(),
+        };
+        run.record_step(&record)?;
+        watch.progress(&Progress::Step(step_progress(trainer, &record)));
         let is_over = when_due(trainer, run, watch)?;
         if is_over {
             break;
@@ -67,15 +67,15 @@ fn when_due(
 ) -> Result<bool, Error> {
     let step = run.step();
     let is_last = step == trainer.total_steps();
-    let mut save = is_last || step % trainer.save_steps() == 0;
+    let mut save = is_last || step.is_multiple_of(trainer.save_steps());
     let mut is_over = false;
-    if let Some(evaluation) = trainer.evaluation().cloned() {
-        if is_last || step % evaluation.eval_steps == 0 {
-            let sums = trainer.evaluate(true, watch)?;
-            run.record_evaluation(step, trainer.epoch(step), &sums)?;
-            is_over = run.history().out_of_patience(&evaluation);
-            save |= is_over || is_new_best(run, &evaluation);
-        }
+    if let Some(evaluation) = trainer.evaluation().copied()
+        && (is_last || step.is_multiple_of(evaluation.eval_steps))
+    {
+        let sums = trainer.evaluate(true, watch)?;
+        run.record_evaluation(step, trainer.epoch(step), &sums)?;
+        is_over = run.history().out_of_patience(&evaluation);
+        save |= is_over || is_new_best(run, &evaluation);
     }
     if save {
         run.save(trainer)?;
@@ -89,23 +89,19 @@ fn is_new_best(run: &RunLog<'_>, evaluation: &Evaluation) -> bool {
     evaluation.load_best_model_at_end && best.is_some_and(|(step, _)| step == run.step())
 }
 
-fn step_progress(
-    trainer: &Trainer,
-    step: u64,
-    sums: &Sums,
-    (gradient_norm, learning_rate): (f64, f64),
-) -> StepProgress {
+fn step_progress(trainer: &Trainer, record: &StepRecord) -> StepProgress {
+    let sums = &record.sums;
     StepProgress {
-        step,
+        step: record.step,
         total_steps: trainer.total_steps(),
-        epoch: trainer.epoch(step),
-        epochs: trainer.epoch(trainer.total_steps()).ceil() as u64,
+        epoch: record.epoch,
+        epochs: trainer.epochs(),
         loss: sums.mean_loss(),
         policy_loss: sums.mean_loss(),
         margin: sums.mean_margin(),
         accuracy: sums.accuracy(),
-        gradient_norm,
-        learning_rate,
+        gradient_norm: record.gradient_norm,
+        learning_rate: record.learning_rate,
         tokens: sums.tokens,
     }
 }

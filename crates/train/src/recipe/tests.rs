@@ -10,7 +10,7 @@ use crate::schedule::{SchedulerType, Warmup};
 
 const TIME: &str = "20260225-120000";
 
-/// The recipe that LexAlign's design prints, comments and all.
+/// The recipe that `LexAlign`'s design prints, comments and all.
 const LEXALIGN: &str = r#"# config/align.yaml
 model:
   path: "./checkpoints/gpt2-finetuned"  # Path to fine-tuned model
@@ -162,77 +162,82 @@ threads: null
     );
 }
 
+/// What a recipe needs before the keys of evaluation mean anything.
+const EVAL: &[&str] = &["dataset.eval_fraction=0.1"];
+
 /// A value for each key that is not its default, with what must stand beside it.
+const SAMPLES: &[(&str, &str, &[&str])] = &[
+    ("model.path", "other", &[]),
+    ("model.base_model", "gpt2", &[]),
+    ("model.adapter", "./sft", &[]),
+    ("model.reference", "./other-adapter", &[]),
+    ("model.precision", "bf16", &[]),
+    ("model.load_in_4bit", "true", &[]),
+    ("model.dequantize", "false", &[]),
+    ("dataset.path", "[a.jsonl, {path: b.csv, weight: 0.5}]", &[]),
+    ("dataset.format", "csv", &[]),
+    ("dataset.prompt_field", "question", &[]),
+    ("dataset.chosen_field", "good", &[]),
+    ("dataset.rejected_field", "bad", &[]),
+    ("dataset.train_split", "train_prefs", &[]),
+    ("dataset.eval_path", "eval.jsonl", &[]),
+    ("dataset.eval_split", "test", &[]),
+    ("dataset.eval_fraction", "0.05", &[]),
+    ("dataset.layout", "preference", &[]),
+    ("dataset.on_invalid", "error", &[]),
+    ("dataset.on_duplicate", "keep", &[]),
+    ("dataset.on_contradiction", "drop", &[]),
+    ("dataset.max_length", "512", &[]),
+    ("dataset.max_prompt_length", "256", &[]),
+    ("dataset.truncation_side", "left", &[]),
+    ("dataset.chat_template", "never", &[]),
+    ("alignment.method", "gdpo", &[]),
+    ("alignment.output_dir", "./runs/1", &[]),
+    ("alignment.beta", "0.5", &[]),
+    ("alignment.loss_type", "ipo", &[]),
+    ("alignment.label_smoothing", "0.25", &[]),
+    ("alignment.group_delay_size", "4", &[]),
+    ("alignment.group_delay_weight", "0.5", &[]),
+    ("alignment.use_lora", "false", &[]),
+    ("alignment.lora_r", "8", &[]),
+    ("alignment.lora_alpha", "16.5", &[]),
+    ("alignment.lora_dropout", "0.05", &[]),
+    ("alignment.disable_dropout", "false", &[]),
+    ("alignment.use_rslora", "true", &[]),
+    ("alignment.target_modules", "[q_proj, \"v_proj\"]", &[]),
+    ("alignment.layers_to_transform", "[0, 3]", &[]),
+    ("alignment.learning_rate", "3e-6", &[]),
+    ("alignment.lr_scheduler_type", "constant_with_warmup", &[]),
+    ("alignment.warmup_steps", "30", &[]),
+    ("alignment.warmup_ratio", "0.25", &[]),
+    ("alignment.batch_size", "2", &[]),
+    ("alignment.gradient_accumulation_steps", "16", &[]),
+    ("alignment.num_epochs", "1", &[]),
+    ("alignment.max_steps", "7", &[]),
+    ("alignment.weight_decay", "0.1", &[]),
+    ("alignment.adam_beta1", "0.8", &[]),
+    ("alignment.adam_beta2", "0.95", &[]),
+    ("alignment.adam_epsilon", "1e-6", &[]),
+    ("alignment.max_grad_norm", "0", &[]),
+    ("alignment.shuffle_dataset", "false", &[]),
+    ("alignment.seed", "3407", &[]),
+    ("alignment.save_steps", "10", &[]),
+    ("alignment.save_total_limit", "2", &[]),
+    ("alignment.eval_steps", "20", EVAL),
+    ("alignment.logging_steps", "1", &[]),
+    ("alignment.load_best_model_at_end", "true", EVAL),
+    ("alignment.metric_for_best_model", "eval_rewards/margins", EVAL),
+    ("alignment.early_stopping_patience", "3", EVAL),
+    ("alignment.tokens_per_micro_batch", "1000", &[]),
+    ("alignment.gradient_checkpointing", "true", &[]),
+    ("device", "cpu", &[]),
+    ("threads", "1", &[]),
+];
+
 fn sample(key: &str) -> (&'static str, &'static [&'static str]) {
-    const EVAL: &[&str] = &["dataset.eval_fraction=0.1"];
-    match key {
-        "model.path" => ("other", &[]),
-        "model.base_model" => ("gpt2", &[]),
-        "model.adapter" => ("./sft", &[]),
-        "model.reference" => ("./other-adapter", &[]),
-        "model.precision" => ("bf16", &[]),
-        "model.load_in_4bit" => ("true", &[]),
-        "model.dequantize" => ("false", &[]),
-        "dataset.path" => ("[a.jsonl, {path: b.csv, weight: 0.5}]", &[]),
-        "dataset.format" => ("csv", &[]),
-        "dataset.prompt_field" => ("question", &[]),
-        "dataset.chosen_field" => ("good", &[]),
-        "dataset.rejected_field" => ("bad", &[]),
-        "dataset.train_split" => ("train_prefs", &[]),
-        "dataset.eval_path" => ("eval.jsonl", &[]),
-        "dataset.eval_split" => ("test", &[]),
-        "dataset.eval_fraction" => ("0.05", &[]),
-        "dataset.layout" => ("preference", &[]),
-        "dataset.on_invalid" => ("error", &[]),
-        "dataset.on_duplicate" => ("keep", &[]),
-        "dataset.on_contradiction" => ("drop", &[]),
-        "dataset.max_length" => ("512", &[]),
-        "dataset.max_prompt_length" => ("256", &[]),
-        "dataset.truncation_side" => ("left", &[]),
-        "dataset.chat_template" => ("never", &[]),
-        "alignment.method" => ("gdpo", &[]),
-        "alignment.output_dir" => ("./runs/1", &[]),
-        "alignment.beta" => ("0.5", &[]),
-        "alignment.loss_type" => ("ipo", &[]),
-        "alignment.label_smoothing" => ("0.25", &[]),
-        "alignment.group_delay_size" => ("4", &[]),
-        "alignment.group_delay_weight" => ("0.5", &[]),
-        "alignment.use_lora" => ("false", &[]),
-        "alignment.lora_r" => ("8", &[]),
-        "alignment.lora_alpha" => ("16.5", &[]),
-        "alignment.lora_dropout" => ("0.05", &[]),
-        "alignment.disable_dropout" => ("false", &[]),
-        "alignment.use_rslora" => ("true", &[]),
-        "alignment.target_modules" => ("[q_proj, \"v_proj\"]", &[]),
-        "alignment.layers_to_transform" => ("[0, 3]", &[]),
-        "alignment.learning_rate" => ("3e-6", &[]),
-        "alignment.lr_scheduler_type" => ("constant_with_warmup", &[]),
-        "alignment.warmup_steps" => ("30", &[]),
-        "alignment.warmup_ratio" => ("0.25", &[]),
-        "alignment.batch_size" => ("2", &[]),
-        "alignment.gradient_accumulation_steps" => ("16", &[]),
-        "alignment.num_epochs" => ("1", &[]),
-        "alignment.max_steps" => ("7", &[]),
-        "alignment.weight_decay" => ("0.1", &[]),
-        "alignment.adam_beta1" => ("0.8", &[]),
-        "alignment.adam_beta2" => ("0.95", &[]),
-        "alignment.adam_epsilon" => ("1e-6", &[]),
-        "alignment.max_grad_norm" => ("0", &[]),
-        "alignment.shuffle_dataset" => ("false", &[]),
-        "alignment.seed" => ("3407", &[]),
-        "alignment.save_steps" => ("10", &[]),
-        "alignment.save_total_limit" => ("2", &[]),
-        "alignment.eval_steps" => ("20", EVAL),
-        "alignment.logging_steps" => ("1", &[]),
-        "alignment.load_best_model_at_end" => ("true", EVAL),
-        "alignment.metric_for_best_model" => ("eval_rewards/margins", EVAL),
-        "alignment.early_stopping_patience" => ("3", EVAL),
-        "alignment.tokens_per_micro_batch" => ("1000", &[]),
-        "alignment.gradient_checkpointing" => ("true", &[]),
-        "device" => ("cpu", &[]),
-        "threads" => ("1", &[]),
-        other => panic!("{other} has no sample"),
-    }
+    let found = SAMPLES.iter().find(|(of, ..)| *of == key);
+    let (_, value, beside) = found.unwrap_or_else(|| panic!("{key} has no sample"));
+    (value, beside)
 }
 
 fn with(key: &str, value: &str, beside: &[&str]) -> Result<Checked, Vec<Problem>> {
@@ -296,9 +301,8 @@ fn a_rendered_recipe_reads_back_to_itself() {
     }
 }
 
-#[test]
-fn every_problem_is_told_with_its_line() {
-    let text = "\
+/// A recipe with a mistake in nearly every line.
+const MISTAKEN: &str = "\
 model:
   path: 7B
   precison: bf16
@@ -328,8 +332,11 @@ learning_rate: 1
 sedd: 3
 colour_of_the_sky: blue
 ";
+
+#[test]
+fn every_problem_is_told_with_its_line() {
     assert_data_eq!(
-        told(text, &["alignment.save_steps=0", "dataset.weigth=1", "seed", "a.b.c=1"]),
+        told(MISTAKEN, &["alignment.save_steps=0", "dataset.weigth=1", "seed", "a.b.c=1"]),
         str![[r#"
 align.yaml:3: unknown key `model.precison`
   -> the nearest key is `precision`
