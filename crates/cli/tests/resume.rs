@@ -1,5 +1,7 @@
 //! A run that is killed or interrupted ends with the same bytes as one that is left alone.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -10,7 +12,15 @@ use std::{
 use fs_err as fs;
 
 /// Longer than any run here takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A line of preference data.
+fn pair(number: u32) -> String {
+    let chosen = format!("it is {}", number + 1);
+    let rejected = format!("no idea {number}");
+    serde_json::json!({"prompt": format!("{number}+1?"), "chosen": chosen, "rejected": rejected})
+        .to_string()
+}
 
 struct Home {
     folder: tempfile::TempDir,
@@ -20,16 +30,16 @@ impl Home {
     /// A folder with preference data and a recipe over a tiny chat model.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let pairs: String = (0..64)
-            .map(|n| format!("{{\"prompt\": \"{n}+1?\", \"chosen\": \"it is {}\", \"rejected\": \"no idea {n}\"}}\n", n + 1))
-            .collect();
+        let pairs: Vec<String> = (0..64).map(pair).collect();
+        let pairs = pairs.join("\n");
         run::atomic::write(&folder.path().join("pairs.jsonl"), pairs.as_bytes()).unwrap();
         let model = testkit::golden("trl/chat");
         let recipe = format!(
-            "model: {{path: {model:?}}}\n\
+            "model: {{path: \"{}\"}}\n\
              dataset: {{path: pairs.jsonl, eval_fraction: 0.125}}\n\
              alignment: {{save_steps: 10, eval_steps: 10, batch_size: 2, num_epochs: 40, lora_r: 4,\n\
-             gradient_accumulation_steps: 1, max_steps: 400, learning_rate: 1e-3}}\n"
+             gradient_accumulation_steps: 1, max_steps: 400, learning_rate: 1e-3}}\n",
+            model.display()
         );
         run::atomic::write(&folder.path().join("recipe.yaml"), recipe.as_bytes()).unwrap();
         Self { folder }

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use data::template::Moment;
 use formats::safetensors;
@@ -48,18 +51,13 @@ fn recipe_text(golden: &Golden, rows: &Path, out: &Path, extra: &str) -> String 
     if set("full") == true {
         text += "  reference: base\n";
     } else {
-        text += &format!(
-            "  adapter: {}\n  reference: {}\n",
-            adapter.display(),
-            set("reference").as_str().unwrap()
-        );
+        let reference = set("reference").as_str().unwrap().to_owned();
+        writeln!(text, "  adapter: {}\n  reference: {reference}", adapter.display()).unwrap();
     }
-    text += &format!(
-        "dataset:\n  path: {}\n  max_length: {}\nalignment:\n",
-        rows.display(),
-        set("max_length")
-    );
-    text += &format!("  output_dir: {}\n  shuffle_dataset: false\n{extra}", out.display());
+    writeln!(text, "dataset:\n  path: {}\n  max_length: {}", rows.display(), set("max_length"))
+        .unwrap();
+    writeln!(text, "alignment:\n  output_dir: {}", out.display()).unwrap();
+    write!(text, "  shuffle_dataset: false\n{extra}").unwrap();
     if set("full") == true {
         text += "  use_lora: false\n";
     }
@@ -75,7 +73,7 @@ fn recipe_text(golden: &Golden, rows: &Path, out: &Path, extra: &str) -> String 
         "weight_decay",
         "max_grad_norm",
     ] {
-        text += &format!("  {key}: {}\n", set(key).to_string().trim_matches('"'));
+        writeln!(text, "  {key}: {}", set(key).to_string().trim_matches('"')).unwrap();
     }
     match set("max_steps").as_i64().unwrap() {
         steps if steps > 0 => text + &format!("  max_steps: {steps}\n"),
@@ -123,9 +121,10 @@ fn check_steps(name: &str, events: &[Event], golden: &Golden) {
         }
         // Ours are means over a step's tokens, TRL's over its micro-batches: one and the same where
         // a step is one micro-batch.
-        let logits: &[&str] = match golden.settings["gradient_accumulation_steps"] == 1 {
-            true => &["logits/chosen", "logits/rejected"],
-            false => &[],
+        let logits: &[&str] = if golden.settings["gradient_accumulation_steps"] == 1 {
+            &["logits/chosen", "logits/rejected"]
+        } else {
+            &[]
         };
         for key in ["rewards/margins", "rewards/chosen", "rewards/rejected"].iter().chain(logits) {
             let off = (value(key) - want(key)).abs();

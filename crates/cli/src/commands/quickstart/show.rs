@@ -72,28 +72,23 @@ fn table(before: &Sums, after: &Sums) -> String {
         ),
         ("reward accuracy, strict as in TRL", before.accuracy(), after.accuracy()),
     ];
-    let mut text = format!(
-        "\n{:<36}{:>9}{:>9}\n",
-        format!("on {} held-out pairs", after.pairs),
-        "before",
-        "after"
-    );
-    for (name, before, after) in rows {
-        text += &format!("{name:<36}{:>9}{:>9}\n", percent(before), percent(after));
-    }
-    text
+    let row = |name: &str, before: &str, after: &str| format!("{name:<36}{before:>9}{after:>9}\n");
+    let head = row(&format!("on {} held-out pairs", after.pairs), "before", "after");
+    let rows = rows.map(|(name, before, after)| row(name, &percent(before), &percent(after)));
+    format!("\n{head}{}", rows.concat())
 }
 
 fn side_by_side(base: &str, aligned: &str) -> String {
     let (left, right) = (wrap(base), wrap(aligned));
-    let mut text = format!("  {:<WIDTH$}  {}\n", "base", "aligned");
-    text += &format!("  {}  {}\n", "-".repeat(WIDTH), "-".repeat(WIDTH));
-    for index in 0..left.len().max(right.len()) {
-        let line = |lines: &[String]| lines.get(index).cloned().unwrap_or_default();
-        text += format!("  {:<WIDTH$}  {}", line(&left), line(&right)).trim_end();
-        text += "\n";
-    }
-    text
+    let row = |left: &str, right: &str| {
+        let line = format!("  {left:<WIDTH$}  {right}");
+        line.trim_end().to_owned() + "\n"
+    };
+    let rule = "-".repeat(WIDTH);
+    let line = |lines: &[String], index: usize| lines.get(index).cloned().unwrap_or_default();
+    let rows = 0..left.len().max(right.len());
+    let rows: Vec<String> = rows.map(|n| row(&line(&left, n), &line(&right, n))).collect();
+    row("base", "aligned") + &row(&rule, &rule) + &rows.concat()
 }
 
 /// Breaks a text at spaces into lines of at most [`WIDTH`] characters; longer words are cut.
@@ -107,7 +102,7 @@ fn wrap(text: &str) -> Vec<String> {
             let fits = line == 0 || line + 1 + part.chars().count() <= WIDTH;
             match lines.last_mut().filter(|_| fits) {
                 Some(last) if last.is_empty() => *last = part,
-                Some(last) => *last += &format!(" {part}"),
+                Some(last) => last.extend([" ", &part]),
                 None => lines.push(part),
             }
         }

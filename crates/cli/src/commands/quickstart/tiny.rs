@@ -19,7 +19,7 @@ const INTERMEDIATE: usize = 160;
 const SPECIALS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const VOCABULARY: usize = 256 + SPECIALS.len();
 
-/// The chat template, of the common ChatML shape.
+/// The chat template, of the common `ChatML` shape.
 const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// Writes the model as a Hugging Face folder; the same bytes every time.
