@@ -1,10 +1,10 @@
-//! From rows of preference files to packed micro-batches of tokens.
+//! From rows of preference files to steps of token ids.
 //!
 //! [`read`] streams rows out of JSON, JSONL, CSV and Parquet; [`layout`] recognises how a row
 //! holds its prompt and completions and makes a [`record::Record`] of it; [`check`] drops what
 //! nothing can be learnt from and says so in a [`report::DataReport`]; [`split`] sets evaluation
 //! prompts apart. [`template`] and [`tokenizer`] turn records into token ids, [`tokenize`] cuts
-//! and checks them, and [`pack`] lays them into micro-batches of real tokens only.
+//! and checks them, and [`pack`] says which of them make a step, and which a micro-batch.
 
 pub mod check;
 pub mod dataset;

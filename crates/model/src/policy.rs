@@ -20,7 +20,7 @@ use crate::{
 pub enum Training {
     /// Nothing; the model only scores and generates.
     Nothing,
-    /// An adapter, fresh ([`LoraSettings::fresh`]) or from an earlier run.
+    /// An adapter, fresh ([`LoraSettings::fresh`](crate::LoraSettings::fresh)) or from an earlier run.
     Lora(Box<Adapter>),
     /// Every weight.
     Full,

@@ -97,10 +97,8 @@ impl Prepared {
         };
         let pack = PackSettings {
             examples_per_step: alignment.batch_size * alignment.gradient_accumulation_steps,
-            tokens_per_micro_batch: alignment.tokens_per_micro_batch,
             shuffled: alignment.shuffle_dataset,
             seed: alignment.seed,
-            drop_last: false,
         };
         let length = (alignment.num_epochs, alignment.max_steps);
         let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);

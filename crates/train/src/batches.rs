@@ -1,6 +1,9 @@
 //! Which pairs make up which step, and their rows in the model's terms.
 
-use data::{pack::PackSettings, tokenize::Example};
+use data::{
+    pack::{self, PackSettings},
+    tokenize::Example,
+};
 use model::{MicroBatch, Sequence};
 
 /// The steps of a run over a number of pairs.
@@ -90,14 +93,7 @@ pub fn micro_batches<'a>(
     pairs: &'a [usize],
     tokens_per_micro_batch: usize,
 ) -> impl Iterator<Item = PairRows> + 'a {
-    let settings = PackSettings {
-        examples_per_step: pairs.len(),
-        tokens_per_micro_batch,
-        shuffled: false,
-        seed: 0,
-        drop_last: false,
-    };
-    settings.cut(examples, pairs).into_iter().map(move |range| {
+    pack::cut(examples, pairs, tokens_per_micro_batch).into_iter().map(move |range| {
         let pairs = pairs[range].to_vec();
         let sequences: Vec<_> = pairs.iter().map(|pair| sequence(&examples[*pair])).collect();
         PairRows { rows: MicroBatch::new(&sequences), pairs }
