@@ -29,6 +29,25 @@ impl Bytes {
         }
         map_read_only(&file).map(Self::Mapped)
     }
+
+    /// Gives the memory of pages that were read back to the system; they are read again if they are
+    /// touched again.
+    pub(crate) fn release(&self) {
+        if let Self::Mapped(map) = self {
+            release_pages(map);
+        }
+    }
+}
+
+/// Says that the pages of a mapping are not needed for now; a system that cannot be told keeps them.
+#[expect(unsafe_code, reason = "the advice is unsafe for mappings that are written to")]
+fn release_pages(map: &Mmap) {
+    #[cfg(unix)]
+    // SAFETY: the mapping is read-only and of a file, so a page that is dropped comes back with
+    // the file's bytes; nothing that was written can be lost.
+    let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    #[cfg(not(unix))]
+    let _ = map;
 }
 
 /// Maps a file that others are not expected to change.

@@ -75,6 +75,7 @@ fn block_bytes(config: &Config, load: &Load<'_>) -> usize {
     };
     let (d, f) = (config.hidden, config.intermediate);
     let floats = 2 * d + config.qkv_width() + config.heads + 2 * f;
-    let operands = 2 * d + config.attention_width() + f + 7 * rank;
+    // Normed and gated values are made again in backward.
+    let operands = config.attention_width() + 7 * rank;
     4 * floats + operand * operands
 }

@@ -51,13 +51,27 @@ pub(crate) enum Norm {
 enum Node {
     Embed { out: usize, ids: Vec<u32> },
     Norm { x: Var<Tensor>, inv_rms: Vec<f32>, norm: Norm, out: usize },
-    Project { x: Var<Operand>, saved: Vec<Option<Operand>>, layer: usize, group: Group, out: usize },
+    Project { x: usize, remake: Remake, low: Vec<Option<Operand>>, at: (usize, Group), out: usize },
     Rope { x: usize, out: usize },
     Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32> },
     SwiGlu { gate_up: Var<Tensor>, out: usize },
     Add { a: usize, b: usize, out: usize },
     Gather { x: usize, row_count: usize, rows: Vec<u32>, out: usize },
     Segment { x: Var<Tensor>, layer: usize, out: usize },
+}
+
+/// How backward gets the input of a product: from what is kept anyway where that is cheap, so that
+/// rounded copies of normed and gated values take no memory.
+enum Remake {
+    Kept(Rc<Operand>),
+    Norm(Var<Tensor>, Norm),
+    Gate(Var<Tensor>),
+}
+
+/// The input of a product, and how to get it again.
+struct Input {
+    x: Var<Operand>,
+    remake: Remake,
 }
 
 /// The record of a forward pass.
@@ -127,17 +141,23 @@ impl Tape {
     }
 
     fn block_body(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, layer: usize) -> Var<Tensor> {
-        let normed = self.norm(ctx, x, Norm::Attention(layer));
+        let normed = self.normed(ctx, x, Norm::Attention(layer));
         let qkv = self.project(ctx, normed, layer, Group::Qkv);
         let qkv = self.rope(ctx, qkv);
         let mixed = self.attention(ctx, qkv);
+        let mixed = Input { remake: Remake::Kept(Rc::clone(&mixed.value)), x: mixed };
         let out = self.project(ctx, mixed, layer, Group::Output);
         let x = self.add(ctx, x, out);
-        let normed = self.norm(ctx, &x, Norm::Mlp(layer));
+        let normed = self.normed(ctx, &x, Norm::Mlp(layer));
         let gate_up = self.project(ctx, normed, layer, Group::GateUp);
-        let gated = self.swiglu(ctx, gate_up);
+        let remake = Remake::Gate(gate_up.clone());
+        let gated = Input { x: self.swiglu(ctx, gate_up), remake };
         let out = self.project(ctx, gated, layer, Group::Down);
         self.add(ctx, &x, out)
+    }
+
+    fn normed(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Input {
+        Input { x: self.norm(ctx, x, norm), remake: Remake::Norm(x.clone(), norm) }
     }
 
     /// RMSNorm, rounded as an operand of products.
@@ -154,18 +174,19 @@ impl Tape {
     fn project(
         &mut self,
         ctx: &Context<'_>,
-        x: Var<Operand>,
+        Input { x, remake }: Input,
         layer: usize,
         group: Group,
     ) -> Var<Tensor> {
         let linears = ctx.decoder.blocks[layer].group(group);
         let projections: Vec<_> =
             linears.iter().map(|linear| linear.projection(ctx.arena, ctx.adapter)).collect();
-        let (out, saved) = linear::forward(ctx.device, &x.value, &projections);
+        let (out, low) = linear::forward(ctx.device, &x.value, &projections);
         let needed =
             self.needs(x.id) || linears.iter().any(|linear| linear.trained != Trained::Nothing);
         let out = self.var(out, needed);
-        self.record(needed, Node::Project { x, saved, layer, group, out: out.id });
+        let at = (layer, group);
+        self.record(needed, Node::Project { x: x.id, remake, low, at, out: out.id });
         out
     }
 
@@ -262,11 +283,13 @@ impl Pass<'_, '_> {
         match node {
             Node::Embed { out, ids } => self.embed(out, &ids),
             Node::Norm { x, inv_rms, norm, out } => self.norm(&x, &inv_rms, norm, out),
-            Node::Project { x, saved, layer, group, out } => {
+            Node::Project { x, remake, low, at, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
-                let dx = self.project(&dy, &x, &saved, (layer, group));
+                let input = self.remake(remake);
+                let dx =
+                    self.project(&dy, linear::Saved { x: &input, low: &low }, at, self.needed[x]);
                 drop(dy);
-                self.give(x.id, dx);
+                self.give(x, dx);
             }
             Node::Rope { x, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
@@ -321,9 +344,9 @@ impl Pass<'_, '_> {
     fn project(
         &mut self,
         dy: &Tensor,
-        x: &Var<Operand>,
-        saved: &[Option<Operand>],
+        saved: linear::Saved<'_>,
         at: (usize, Group),
+        want_dx: bool,
     ) -> Option<Tensor> {
         let linears = self.ctx.decoder.blocks[at.0].group(at.1);
         let projections: Vec<_> = linears
@@ -337,9 +360,21 @@ impl Pass<'_, '_> {
         let mut parts = Arena::gradients_of(self.slots, ranges).into_iter();
         let mut gradients: Vec<_> =
             linears.iter().map(|linear| slot_gradient(linear, &mut parts)).collect();
-        let saved = linear::Saved { x: &x.value, low: saved };
-        let wanted = (&mut gradients[..], self.needed[x.id]);
-        linear::backward(self.ctx.device, dy, saved, &projections, wanted)
+        linear::backward(self.ctx.device, dy, saved, &projections, (&mut gradients, want_dx))
+    }
+
+    /// The input of a product once more, with the bits it had.
+    fn remake(&self, remake: Remake) -> Rc<Operand> {
+        let (device, precision) = (self.ctx.device, self.ctx.precision);
+        match remake {
+            Remake::Kept(input) => input,
+            Remake::Gate(gate_up) => Rc::new(swiglu::forward(device, precision, &gate_up.value)),
+            Remake::Norm(x, norm) => {
+                let (weight, _) = norm_weight(self.ctx.decoder, norm);
+                let eps = self.ctx.decoder.config.norm_eps;
+                Rc::new(rms_norm::forward(device, precision, &x.value, weight, eps).0)
+            }
+        }
     }
 
     fn attention(&self, dy: &Tensor, qkv: &Var<Tensor>, out: &Var<Operand>, lse: &[f32]) -> Tensor {

@@ -99,6 +99,14 @@ impl Checkpoint {
         }
     }
 
+    /// Gives the memory of weights that were read back to the system, once they are packed.
+    pub fn release(&self) {
+        match &self.files {
+            Files::Folder(files) => files.release(),
+            Files::Gguf(file) => file.release(),
+        }
+    }
+
     /// A fingerprint of every weight and of the configuration.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();

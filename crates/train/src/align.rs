@@ -208,6 +208,8 @@ impl Prepared {
         )?;
         policy.set_recompute(alignment.gradient_checkpointing == Some(true));
         let Some(reference) = self.reference(&policy, watch)? else { return Ok(None) };
+        // Everything is packed and hashed; the mapped files would only fill memory.
+        self.files.checkpoint.release();
         let total = self.batches.total_steps();
         let rates = &alignment.rates;
         Ok(Some(Trainer {

@@ -149,6 +149,11 @@ impl Gguf {
         &self.bytes
     }
 
+    /// Gives the memory of pages that were read back to the system.
+    pub fn release(&self) {
+        self.bytes.release();
+    }
+
     /// The version of the format: 2 or 3.
     pub fn version(&self) -> u32 {
         self.header.version

@@ -174,6 +174,13 @@ impl Checkpoint {
         self.files.first().map_or(&NONE, |file| &file.header.metadata)
     }
 
+    /// Gives the memory of pages that were read back to the system.
+    pub fn release(&self) {
+        for file in &self.files {
+            file.bytes.release();
+        }
+    }
+
     /// Every file with all its bytes, in the order of the shards' names; for checksums.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &[u8])> {
         self.files.iter().map(|file| (file.path.as_path(), &*file.bytes))

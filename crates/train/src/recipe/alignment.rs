@@ -90,7 +90,7 @@ impl SchedulerType {
 
 /// The default of `tokens_per_micro_batch`: enough rows for full-speed products, in an amount of
 /// memory that small machines have. A constant, so that a recipe gives the same bytes everywhere.
-pub const TOKENS_PER_MICRO_BATCH: usize = 4096;
+pub const TOKENS_PER_MICRO_BATCH: usize = 1024;
 
 /// What the other sections decide.
 pub(super) struct Around<'a> {

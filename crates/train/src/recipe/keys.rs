@@ -254,7 +254,7 @@ pub const KEYS: &[Key] = &[
     ),
     alignment(
         "tokens_per_micro_batch",
-        "4096",
+        "1024",
         "tokens in memory at once; changes memory and speed, and rounding; at least 1",
     ),
     alignment(

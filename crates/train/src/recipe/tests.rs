@@ -153,7 +153,7 @@ alignment:
   save_steps: 500
   save_total_limit: null
   logging_steps: 10
-  tokens_per_micro_batch: 4096
+  tokens_per_micro_batch: 1024
   gradient_checkpointing: auto
 device: auto
 threads: null

@@ -134,8 +134,8 @@ fn recipe_text(model: &Path, root: &Path) -> String {
          alignment:\n  method: dpo\n  output_dir: {out:?}\n  beta: 0.1\n  loss_type: sigmoid\n\
          \x20 lora_r: 16\n  lora_alpha: 32\n  target_modules: all-linear\n\
          \x20 learning_rate: 1e-4\n  lr_scheduler_type: cosine\n  warmup_ratio: 0.1\n\
-         \x20 batch_size: 4\n  gradient_accumulation_steps: 4\n  num_epochs: 2\n\
-         \x20 save_steps: 25\n  save_total_limit: 1\n",
+         \x20 batch_size: 4\n  gradient_accumulation_steps: 2\n  num_epochs: 1\n\
+         \x20 save_steps: 50\n  save_total_limit: 1\n",
         model = model.display().to_string(),
         train = root.join("data/train.jsonl").display().to_string(),
         test = root.join("data/test.jsonl").display().to_string(),
