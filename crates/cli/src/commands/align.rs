@@ -11,7 +11,7 @@ use train::{
     training::Ending,
 };
 
-use super::size;
+use super::{plan, size};
 use crate::{
     args::Align,
     environment,
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Align, terminal: &mut Terminal) -> Result<(), Failure> 
         terminal.note(&note.to_string());
     }
     if args.dry_run {
-        return terminal.data(&recipe.render());
+        return dry_run(args, &recipe, now, terminal);
     }
     let resume = wanted(args, &recipe, &timestamp)?;
     if recipe.device == Device::Cuda {
@@ -48,6 +48,29 @@ pub(super) fn run(args: &Align, terminal: &mut Terminal) -> Result<(), Failure> 
         pool.build_global().map_err(std::io::Error::other)?;
     }
     train(args, recipe, &resume, now, terminal)
+}
+
+/// Shows the recipe, and the plan of the run if model and data are on this machine.
+fn dry_run(args: &Align, recipe: &Recipe, now: u64, terminal: &Terminal) -> Result<(), Failure> {
+    let setting = match setting(args, recipe, now, terminal) {
+        Ok(setting) => setting,
+        Err(error) => {
+            terminal.data(&recipe.render())?;
+            terminal.note(&format!("no plan: {error}"));
+            return Ok(());
+        }
+    };
+    let prepared = match Prepared::new(recipe.clone(), setting) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            terminal.data(&recipe.render())?;
+            return Err(error.into());
+        }
+    };
+    terminal.data(&prepared.recipe().render())?;
+    tell(&prepared, args, terminal);
+    terminal.print(&plan::text(&prepared));
+    Ok(())
 }
 
 /// Where the run begins.
@@ -161,7 +184,7 @@ fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
         prepared.recipe().threads.unwrap_or_else(machine::threads),
     ));
     terminal.print(&format!("reference: {}\n", prepared.reference_in_words()));
-    if args.verbose {
+    if args.verbose && !args.dry_run {
         terminal.print(&prepared.recipe().render());
     }
 }

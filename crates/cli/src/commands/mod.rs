@@ -5,6 +5,7 @@ mod cache;
 mod data;
 mod doctor;
 mod generate;
+mod plan;
 mod quickstart;
 
 use crate::{
