@@ -112,8 +112,8 @@ impl Sums {
     ///
     /// Rewards, losses and log-probabilities are means over pairs; entropies, logits and token
     /// accuracies are means over tokens.
-    // DIFFERENCE(trl): there `logits/*` are averaged within each micro-batch and then over
-    // micro-batches, so a token's weight depends on its neighbours' lengths.
+    // DIFFERENCE(trl): there `logits/*` and `entropy` are averaged within each micro-batch and then
+    // over micro-batches, so a token's weight depends on its neighbours' lengths.
     pub fn metrics(&self, prefix: &str) -> Vec<(String, Value)> {
         let n = self.count();
         let (chosen, rejected) = (&self.chosen, &self.rejected);
