@@ -14,7 +14,6 @@ struct Golden {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that skips says so")]
 fn the_story_is_told_token_for_token() {
     let Some(data) = testkit::shared_data() else {
         eprintln!("skipped: the folder of real data is not beside the project");
