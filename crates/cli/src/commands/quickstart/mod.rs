@@ -23,18 +23,22 @@ use crate::{
     signals::Signals, terminal::Terminal,
 };
 
+/// How the recipe of a quickstart begins, so that a later one knows its own folder.
+const MARK: &str = "# Written by `trueup quickstart`; a later quickstart writes it again.";
+
 /// Finds or fetches a model, aligns it on the sample data, and shows what changed.
 pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     let root = &args.output_dir;
+    check_root(root)?;
     fs_err::create_dir_all(root)?;
     let caches = environment::caches()?;
     let model = find_model(args, &caches, root, terminal)?;
     let data = root.join("data");
-    fs_err::create_dir_all(&data)?;
-    sample::write(&data)?;
     let text = recipe_text(&model, root);
     let config = root.join("recipe.yaml");
     run::atomic::write(&config, text.as_bytes())?;
+    fs_err::create_dir_all(&data)?;
+    sample::write(&data)?;
     terminal.print(&format!(
         "data:   {} (396 pairs to train on, 108 held out)\nrecipe: {}\n\n",
         data.display(),
@@ -51,11 +55,11 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
         today: Moment::from_unix_seconds(now).ok_or(Failure::Clock)?,
     };
     let out = root.join("run");
-    let folder = fresh_folder(&out)?;
+    let (folder, start) = run_folder(&out)?;
     let prepared = Prepared::new(recipe, setting)?;
     let signals = Signals::listen()?;
     let mut meter = Meter::new(terminal, signals.clone(), false);
-    let outcome = prepared.run(folder, &Start::Fresh, &mut meter);
+    let outcome = prepared.run(folder, &start, &mut meter);
     meter.end();
     let Outcome { ending: Ending::Finished, trainer: Some(trainer) } = outcome? else {
         let signal = signals.received().unwrap_or(crate::signals::INTERRUPT);
@@ -65,14 +69,23 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     show::results(&prepared, &trainer, &out, terminal)
 }
 
-/// The run folder, emptied of an earlier quickstart.
-fn fresh_folder(out: &Path) -> Result<RunFolder, Failure> {
-    if out.is_dir() {
-        let folder = RunFolder::open(out)?;
-        drop(folder);
-        run::atomic::remove_folder(out)?;
+/// Refuses a folder with files that no quickstart wrote: it would overwrite them.
+fn check_root(root: &Path) -> Result<(), Failure> {
+    let is_empty = !root.is_dir() || fs_err::read_dir(root)?.next().is_none();
+    let recipe = root.join("recipe.yaml");
+    let is_ours = recipe.is_file() && fs_err::read_to_string(&recipe)?.starts_with(MARK);
+    if is_empty || is_ours {
+        return Ok(());
     }
-    Ok(RunFolder::create(out)?)
+    Err(run::Error::NotEmpty { path: root.to_owned() }.into())
+}
+
+/// The run folder, and whether it is new; an earlier quickstart's run is done over.
+fn run_folder(out: &Path) -> Result<(RunFolder, Start), Failure> {
+    if out.is_dir() {
+        return Ok((RunFolder::open(out)?, Start::Over));
+    }
+    Ok((RunFolder::create(out)?, Start::Fresh))
 }
 
 fn find_model(
@@ -129,7 +142,7 @@ fn find_model(
 /// The recipe of the quickstart: what a user would write, and nothing more.
 fn recipe_text(model: &Path, root: &Path) -> String {
     format!(
-        "model:\n  path: {model:?}\n\
+        "{MARK}\nmodel:\n  path: {model:?}\n\
          dataset:\n  path: {train:?}\n  eval_path: {test:?}\n  max_length: 256\n\
          alignment:\n  method: dpo\n  output_dir: {out:?}\n  beta: 0.1\n  loss_type: sigmoid\n\
          \x20 lora_r: 16\n  lora_alpha: 32\n  target_modules: all-linear\n\
@@ -141,4 +154,23 @@ fn recipe_text(model: &Path, root: &Path) -> String {
         test = root.join("data/test.jsonl").display().to_string(),
         out = root.join("run").display().to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_the_users_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let recipe = home.path().join("recipe.yaml");
+        check_root(home.path()).unwrap();
+        check_root(&home.path().join("new")).unwrap();
+        run::atomic::write(&recipe, b"model:\n  path: mine\n").unwrap();
+        let refused = check_root(home.path());
+        assert!(matches!(refused, Err(Failure::Run(run::Error::NotEmpty { .. }))));
+        let ours = recipe_text(Path::new("model"), home.path());
+        run::atomic::write(&recipe, ours.as_bytes()).unwrap();
+        check_root(home.path()).unwrap();
+    }
 }
