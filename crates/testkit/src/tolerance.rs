@@ -97,3 +97,7 @@ pub const TRL_WEIGHTS: f64 = 1e-3;
 
 /// Relative for loss and gradient norm, absolute for margins: sums over another cut of a step.
 pub const MICRO_BATCHES: f64 = 1e-5;
+
+/// Relative norm of the adapters at the end of such runs: AdamW divides small gradients by their
+/// own size, and their rounding with them.
+pub const MICRO_BATCHES_ADAPTER: f64 = 1e-4;

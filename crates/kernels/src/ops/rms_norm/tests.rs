@@ -31,7 +31,12 @@ fn assert_is_reference(device: &Device, x: &Tensor, dy: &Tensor, weight: &[f32],
     // The two terms of `dx` may cancel, in a row of one column altogether.
     let scale = largest(&wide(weight)) * largest(&want_inv);
     assert_close("dx", &wide(dx.as_slice()), &want_dx, (ROW_SUM_F32, scale));
-    let scale = largest(&want_dweight);
+    // So may the rows of `dweight`: what rounds is each row's share.
+    let shares = (0..x.rows()).flat_map(|row| {
+        let inv = want_inv[row];
+        x.row(row).iter().zip(dy.row(row)).map(move |(x, dy)| f64::from(*x) * f64::from(*dy) * inv)
+    });
+    let scale = x.rows() as f64 * largest(&shares.chain([0.5]).collect::<Vec<_>>());
     assert_close("dweight", &wide(&dweight), &want_dweight, (ROW_SUM_F32, scale));
     assert_eq!(backward(device, dy, saved, None), dx);
 }
