@@ -98,6 +98,12 @@ pub const TRL_WEIGHTS: f64 = 1e-3;
 /// Relative for loss and gradient norm, absolute for margins: sums over another cut of a step.
 pub const MICRO_BATCHES: f64 = 1e-5;
 
+/// Relative: a number of one run that must be a multiple of another run's; products may be in bf16.
+pub const RECIPE_RATIO: f64 = 1e-4;
+
+/// Relative: log-probabilities in bf16 against f32, of a tiny model.
+pub const RECIPE_BF16: f64 = 1e-2;
+
 /// Relative norm of the adapters at the end of such runs: AdamW divides small gradients by their
 /// own size, and their rounding with them.
 pub const MICRO_BATCHES_ADAPTER: f64 = 1e-4;

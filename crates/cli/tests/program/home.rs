@@ -93,12 +93,6 @@ impl Home {
         let text = fs::read_to_string(self.path(root).join("events.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
-
-    /// A JSON file of a run.
-    pub(crate) fn json(&self, root: &str, name: &str) -> Value {
-        let text = fs::read_to_string(self.path(root).join(name)).unwrap();
-        serde_json::from_str(&text).unwrap()
-    }
 }
 
 /// The path of the newest checkpoint.

@@ -1,1 +1,611 @@
-//! Every key of a recipe acts.
+//! Every key of a recipe changes what it says it changes, or is refused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs::read_dir,
+    path::PathBuf,
+};
+
+use fs_err as fs;
+use serde_json::{Value, json};
+use testkit::tolerance;
+use train::recipe::KEYS;
+
+use crate::home::Home;
+
+/// What a changed key must do.
+enum Effect {
+    /// The recipe is refused with these words.
+    Refused(&'static str),
+    /// The recipe is accepted, and these words say that the key does nothing.
+    Noted(&'static str),
+    /// What the runs leave behind, without and with the value, shows this.
+    Seen(fn(&Run, &Run) -> bool),
+}
+use Effect::{Noted, Refused, Seen};
+
+/// A key with another value than it has without it.
+struct Probe {
+    key: &'static str,
+    value: &'static str,
+    /// What both runs are told beside it.
+    with: &'static [&'static str],
+    effect: Effect,
+}
+
+const fn probe(
+    key: &'static str,
+    value: &'static str,
+    with: &'static [&'static str],
+    effect: Effect,
+) -> Probe {
+    Probe { key, value, with, effect }
+}
+
+/// A finished run.
+struct Run {
+    root: PathBuf,
+    told: String,
+    code: Option<i32>,
+    home: String,
+}
+
+impl Run {
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.root.join(name)).unwrap()).unwrap()
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.root.join("events.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// A value of every optimizer step.
+    fn series(&self, name: &str) -> Vec<f64> {
+        self.events().iter().filter_map(|event| event[name].as_f64()).collect()
+    }
+
+    fn first(&self, name: &str) -> f64 {
+        self.series(name)[0]
+    }
+
+    fn pairs(&self, name: &str) -> u64 {
+        self.json("data.json")[name].as_u64().unwrap()
+    }
+
+    fn adapter(&self) -> Vec<u8> {
+        fs::read(self.root.join("adapter_model.safetensors")).unwrap()
+    }
+
+    fn adapted(&self) -> Vec<String> {
+        formats::peft::read(&self.root).unwrap().tensors.into_keys().collect()
+    }
+
+    fn checkpoints(&self) -> BTreeSet<String> {
+        let names = read_dir(&self.root).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("checkpoint-")).collect()
+    }
+
+    fn memory(&self) -> &str {
+        let (_, rest) = self.told.split_once("memory: ").unwrap();
+        rest.split(';').next().unwrap()
+    }
+}
+
+fn near(left: f64, right: f64) -> bool {
+    (left - right).abs() <= tolerance::RECIPE_RATIO * right.abs()
+}
+
+/// Steps that see evaluation data.
+const EVAL: &[&str] = &["dataset.eval_path=eval.jsonl", "alignment.eval_steps=2"];
+/// Evaluation data that wants the opposite, so that the last step is not the best.
+const AGAINST: &[&str] = &[
+    "dataset.eval_path=against.jsonl",
+    "alignment.eval_steps=1",
+    "alignment.max_steps=8",
+    "alignment.warmup_ratio=0",
+];
+/// An adapter that makes the policy differ from its reference from the first step on.
+const AWAY: &[&str] = &["model.adapter=first", "model.reference=base"];
+
+const MODEL: &[Probe] = &[
+    probe(
+        "model.path",
+        "other",
+        &[],
+        Seen(|a, b| a.first("logps/chosen") != b.first("logps/chosen")),
+    ),
+    probe(
+        "model.base_model",
+        "org/base",
+        &[],
+        Seen(|_, b| b.json("adapter_config.json")["base_model_name_or_path"] == "org/base"),
+    ),
+    probe(
+        "model.adapter",
+        "first",
+        &[],
+        Seen(|a, b| {
+            a.json("adapter_config.json")["r"] == 16 && b.json("adapter_config.json")["r"] == 2
+        }),
+    ),
+    probe(
+        "model.reference",
+        "base",
+        &["model.adapter=first"],
+        Seen(|a, b| a.first("rewards/margins") == 0.0 && b.first("rewards/margins") != 0.0),
+    ),
+    probe(
+        "model.precision",
+        "bf16",
+        &["model.precision=f32"],
+        Seen(|a, b| {
+            let (a, b) = (a.first("logps/chosen"), b.first("logps/chosen"));
+            a != b && (a - b).abs() < tolerance::RECIPE_BF16 * a.abs()
+        }),
+    ),
+    probe("model.load_in_4bit", "true", &[], Refused("load_in_4bit")),
+    probe("model.dequantize", "false", &[], Refused("dequantize")),
+];
+
+const DATASET: &[Probe] = &[
+    probe(
+        "dataset.path",
+        "[{path: pairs.jsonl, weight: 2}]",
+        &[],
+        Seen(|a, b| 2 * a.pairs("train_pairs") == b.pairs("train_pairs")),
+    ),
+    probe(
+        "dataset.format",
+        "jsonl",
+        &["dataset.path=lines.csv"],
+        Seen(|a, b| a.code != Some(0) && b.pairs("train_pairs") == 16),
+    ),
+    probe(
+        "dataset.layout",
+        "orca",
+        &[],
+        Seen(|a, b| {
+            let layout = |run: &Run| run.json("data.json")["train"]["files"][0]["layout"].clone();
+            layout(a) == "preference" && layout(b) == "orca"
+        }),
+    ),
+    probe(
+        "dataset.prompt_field",
+        "question",
+        &[],
+        Seen(|a, b| a.first("logps/chosen") != b.first("logps/chosen")),
+    ),
+    probe(
+        "dataset.chosen_field",
+        "good",
+        &[],
+        Seen(|a, b| {
+            a.first("logps/chosen") != b.first("logps/chosen")
+                && a.first("logps/rejected") == b.first("logps/rejected")
+        }),
+    ),
+    probe(
+        "dataset.rejected_field",
+        "bad",
+        &[],
+        Seen(|a, b| {
+            a.first("logps/chosen") == b.first("logps/chosen")
+                && a.first("logps/rejected") != b.first("logps/rejected")
+        }),
+    ),
+    probe(
+        "dataset.train_split",
+        "other",
+        &["dataset.path=splits"],
+        Seen(|a, b| (a.pairs("train_pairs"), b.pairs("train_pairs")) == (16, 3)),
+    ),
+    probe(
+        "dataset.eval_path",
+        "eval.jsonl",
+        &[],
+        Seen(|a, b| (a.pairs("eval_pairs"), b.pairs("eval_pairs")) == (0, 3)),
+    ),
+    probe(
+        "dataset.eval_split",
+        "other",
+        &["dataset.path=splits"],
+        Seen(|a, b| (a.pairs("eval_pairs"), b.pairs("eval_pairs")) == (0, 3)),
+    ),
+    probe(
+        "dataset.eval_fraction",
+        "0.25",
+        &[],
+        Seen(|a, b| {
+            // Each prompt falls on a side by itself, so the share is met on average.
+            a.pairs("eval_pairs") == 0
+                && (1..8).contains(&b.pairs("eval_pairs"))
+                && b.pairs("train_pairs") + b.pairs("eval_pairs") == 16
+        }),
+    ),
+    probe(
+        "dataset.on_invalid",
+        "error",
+        &["dataset.path=rough.jsonl"],
+        Seen(|a, b| a.pairs("train_pairs") == 16 && b.code == Some(3)),
+    ),
+    probe(
+        "dataset.on_duplicate",
+        "keep",
+        &["dataset.path=rough.jsonl"],
+        Seen(|a, b| a.pairs("train_pairs") + 1 == b.pairs("train_pairs")),
+    ),
+    probe(
+        "dataset.on_contradiction",
+        "drop",
+        &["dataset.path=contradictory.jsonl"],
+        Seen(|a, b| a.pairs("train_pairs") == b.pairs("train_pairs") + 2),
+    ),
+    probe(
+        "dataset.max_length",
+        "16",
+        &[],
+        Seen(|a, b| b.first("num_tokens") < a.first("num_tokens")),
+    ),
+    probe(
+        "dataset.max_prompt_length",
+        "3",
+        &[],
+        Seen(|a, b| b.first("num_tokens") < a.first("num_tokens")),
+    ),
+    probe(
+        "dataset.truncation_side",
+        "left",
+        &["dataset.max_length=16"],
+        Seen(|a, b| a.first("logps/chosen") != b.first("logps/chosen")),
+    ),
+    probe(
+        "dataset.chat_template",
+        "always",
+        &[],
+        Seen(|a, b| a.first("num_tokens") < b.first("num_tokens")),
+    ),
+];
+
+const OBJECTIVE: &[Probe] = &[
+    probe("alignment.method", "gdpo", &[], Refused("gdpo")),
+    probe(
+        "alignment.output_dir",
+        "elsewhere",
+        &[],
+        Seen(|a, b| a.root != b.root && b.root.ends_with("elsewhere") && !b.events().is_empty()),
+    ),
+    probe(
+        "alignment.beta",
+        "0.5",
+        AWAY,
+        Seen(|a, b| near(b.first("rewards/margins"), 5.0 * a.first("rewards/margins"))),
+    ),
+    // Policy and reference are equal: ln 2 in one, (1 / (2 * 0.1))^2 in the other.
+    probe(
+        "alignment.loss_type",
+        "ipo",
+        &[],
+        Seen(|a, b| near(a.first("loss"), 2_f64.ln()) && near(b.first("loss"), 25.0)),
+    ),
+    probe(
+        "alignment.label_smoothing",
+        "0.25",
+        AWAY,
+        Seen(|a, b| a.first("loss") != b.first("loss")),
+    ),
+    probe("alignment.group_delay_size", "4", &[], Noted("group_delay_size")),
+    probe("alignment.group_delay_weight", "0.5", &[], Noted("group_delay_weight")),
+];
+
+const TUNING: &[Probe] = &[
+    probe(
+        "alignment.use_lora",
+        "false",
+        &[],
+        Seen(|a, b| {
+            let has = |run: &Run, name: &str| run.root.join(name).is_file();
+            has(a, "adapter_model.safetensors")
+                && has(b, "model.safetensors")
+                && !has(b, "adapter_model.safetensors")
+        }),
+    ),
+    probe("alignment.lora_r", "4", &[], Seen(|_, b| b.json("adapter_config.json")["r"] == 4)),
+    // With B at zero only B has a gradient, and it is proportional to the scale.
+    probe(
+        "alignment.lora_alpha",
+        "64",
+        &[],
+        Seen(|a, b| near(b.first("grad_norm"), 2.0 * a.first("grad_norm"))),
+    ),
+    probe("alignment.lora_dropout", "0.1", &[], Noted("lora_dropout")),
+    probe("alignment.disable_dropout", "false", &[], Refused("disable_dropout")),
+    probe(
+        "alignment.use_rslora",
+        "true",
+        &[],
+        Seen(|a, b| near(b.first("grad_norm"), 4.0 * a.first("grad_norm"))),
+    ),
+    probe(
+        "alignment.target_modules",
+        "[q_proj]",
+        &[],
+        Seen(|_, b| b.adapted().iter().all(|name| name.contains(".q_proj."))),
+    ),
+    probe(
+        "alignment.layers_to_transform",
+        "[1]",
+        &[],
+        Seen(|_, b| b.adapted().iter().all(|name| name.contains(".layers.1."))),
+    ),
+];
+
+const RATES: &[Probe] = &[
+    probe(
+        "alignment.learning_rate",
+        "2e-3",
+        &[],
+        Seen(|a, b| near(b.series("learning_rate")[1], 2.0 * a.series("learning_rate")[1])),
+    ),
+    probe(
+        "alignment.lr_scheduler_type",
+        "constant",
+        &[],
+        Seen(|a, b| {
+            a.series("learning_rate")[3] < 1e-3
+                && b.series("learning_rate").iter().all(|rate| near(*rate, 1e-3))
+        }),
+    ),
+    probe(
+        "alignment.warmup_steps",
+        "2",
+        &[],
+        Seen(|_, b| b.series("learning_rate")[..3] == [0.0, 5e-4, 1e-3]),
+    ),
+    probe(
+        "alignment.warmup_ratio",
+        "0.5",
+        &[],
+        Seen(|_, b| b.series("learning_rate")[..3] == [0.0, 5e-4, 1e-3]),
+    ),
+    probe(
+        "alignment.batch_size",
+        "1",
+        &[],
+        Seen(|a, b| (a.first("epoch"), b.first("epoch")) == (0.25, 0.125)),
+    ),
+    probe(
+        "alignment.gradient_accumulation_steps",
+        "1",
+        &[],
+        Seen(|a, b| (a.first("epoch"), b.first("epoch")) == (0.25, 0.125)),
+    ),
+    probe(
+        "alignment.num_epochs",
+        "2",
+        &["alignment.max_steps=null"],
+        Seen(|a, b| (a.series("loss").len(), b.series("loss").len()) == (12, 8)),
+    ),
+    probe("alignment.max_steps", "2", &[], Seen(|_, b| b.series("loss").len() == 2)),
+];
+
+const OPTIMIZER: &[Probe] = &[
+    probe("alignment.weight_decay", "0.5", &[], Seen(|a, b| a.adapter() != b.adapter())),
+    probe("alignment.adam_beta1", "0.5", &[], Seen(|a, b| a.adapter() != b.adapter())),
+    probe("alignment.adam_beta2", "0.9", &[], Seen(|a, b| a.adapter() != b.adapter())),
+    probe("alignment.adam_epsilon", "1e-2", &[], Seen(|a, b| a.adapter() != b.adapter())),
+    probe("alignment.max_grad_norm", "1e-6", &[], Seen(|a, b| a.adapter() != b.adapter())),
+    probe(
+        "alignment.shuffle_dataset",
+        "false",
+        &[],
+        Seen(|a, b| a.first("logps/chosen") != b.first("logps/chosen")),
+    ),
+    probe(
+        "alignment.seed",
+        "7",
+        &[],
+        Seen(|a, b| a.first("logps/chosen") != b.first("logps/chosen")),
+    ),
+];
+
+const SAVING: &[Probe] = &[
+    probe(
+        "alignment.save_steps",
+        "1",
+        &[],
+        Seen(|a, b| (a.checkpoints().len(), b.checkpoints().len()) == (2, 4)),
+    ),
+    probe(
+        "alignment.save_total_limit",
+        "1",
+        &[],
+        Seen(|_, b| b.checkpoints() == ["checkpoint-4".to_owned()].into()),
+    ),
+    probe(
+        "alignment.eval_steps",
+        "1",
+        EVAL,
+        Seen(|a, b| (a.series("eval_loss").len(), b.series("eval_loss").len()) == (2, 4)),
+    ),
+    probe(
+        "alignment.logging_steps",
+        "2",
+        &[],
+        Seen(|a, b| {
+            let entries = |run: &Run| {
+                run.json("trainer_state.json")["log_history"].as_array().map(Vec::len).unwrap()
+            };
+            (entries(a), entries(b)) == (4, 2)
+        }),
+    ),
+    probe(
+        "alignment.load_best_model_at_end",
+        "true",
+        AGAINST,
+        Seen(|a, b| {
+            let best = b.json("trainer_state.json")["best_global_step"].as_u64().unwrap();
+            let saved = b.root.join(format!("checkpoint-{best}/adapter_model.safetensors"));
+            best < 8 && b.adapter() == fs::read(saved).unwrap() && a.adapter() != b.adapter()
+        }),
+    ),
+    probe(
+        "alignment.metric_for_best_model",
+        "eval_rewards/margins",
+        AGAINST,
+        Seen(|_, b| {
+            let state = b.json("trainer_state.json");
+            let margins = b.series("eval_rewards/margins");
+            let best = margins.into_iter().fold(f64::NEG_INFINITY, f64::max);
+            near(state["best_metric"].as_f64().unwrap(), best)
+        }),
+    ),
+    probe(
+        "alignment.early_stopping_patience",
+        "1",
+        AGAINST,
+        Seen(|a, b| a.series("loss").len() == 8 && b.series("loss").len() < 8),
+    ),
+    probe(
+        "alignment.tokens_per_micro_batch",
+        "1",
+        &["alignment.gradient_checkpointing=false"],
+        Seen(|a, b| a.memory() != b.memory()),
+    ),
+    probe(
+        "alignment.gradient_checkpointing",
+        "true",
+        &["alignment.gradient_checkpointing=false"],
+        Seen(|a, b| a.memory() != b.memory() && a.adapter() == b.adapter()),
+    ),
+    probe("device", "cuda", &[], Noted("CUDA requested but unavailable")),
+    probe(
+        "threads",
+        "1",
+        &["threads=2"],
+        Seen(|a, b| {
+            a.told.contains("threads: 2")
+                && b.told.contains("threads: 1")
+                && a.adapter() == b.adapter()
+        }),
+    ),
+];
+
+/// Rows with more columns than a layout needs, so that each of them can be named.
+fn row(number: u32) -> Value {
+    let more = " and so on".repeat(number as usize % 3);
+    json!({
+        "prompt": format!("Say the number {number}"),
+        "question": format!("Which number comes after {number}?"),
+        "chosen": format!("it is {number}{more}"),
+        "rejected": format!("no idea, ask somebody else{more}"),
+        "good": format!("certainly {number}"),
+        "bad": format!("hardly {number}"),
+    })
+}
+
+fn swapped(number: u32) -> Value {
+    let mut row = row(number);
+    let chosen = row["chosen"].take();
+    row["chosen"] = row["rejected"].take();
+    row["rejected"] = chosen;
+    row
+}
+
+fn lines(rows: &[Value]) -> String {
+    rows.iter().fold(String::new(), |mut text, row| {
+        let _ = writeln!(text, "{row}");
+        text
+    })
+}
+
+fn home() -> Home {
+    let rows: Vec<Value> = (0..16).map(row).collect();
+    let model = testkit::golden("trl/chat");
+    let recipe = format!(
+        "model: {{path: \"{}\"}}\n\
+         dataset: {{path: pairs.jsonl}}\n\
+         alignment: {{max_steps: 4, batch_size: 2, gradient_accumulation_steps: 2, save_steps: 2,\n\
+         learning_rate: 1e-3, lr_scheduler_type: linear, logging_steps: 1}}\n",
+        model.display()
+    );
+    let home = Home::new(&rows.iter().map(Value::to_string).collect::<Vec<_>>(), &recipe);
+    home.write("lines.csv", &lines(&rows));
+    let eval: Vec<Value> = (20..23).map(row).collect();
+    home.write("eval.jsonl", &lines(&eval));
+    home.write("against.jsonl", &lines(&(20..23).map(swapped).collect::<Vec<_>>()));
+    home.write("splits/train.jsonl", &lines(&rows));
+    home.write("splits/other.jsonl", &lines(&eval));
+    let mut rough = rows.clone();
+    rough.push(row(3));
+    rough.push(json!({"prompt": "no answers"}));
+    home.write("rough.jsonl", &lines(&rough));
+    let mut contradictory = rows;
+    contradictory.push(swapped(3));
+    home.write("contradictory.jsonl", &lines(&contradictory));
+    copy_with_other_norms(&model, &home);
+    let adapter = ["alignment.lora_r=2", "alignment.learning_rate=0.1"];
+    let status = home.finish("first", &adapter.map(|set| ["--set", set]).concat());
+    assert!(status.success(), "the adapter to go on from");
+    home
+}
+
+/// Another model: the same weights, normalized otherwise.
+fn copy_with_other_norms(model: &std::path::Path, home: &Home) {
+    for entry in read_dir(model).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        fs::create_dir_all(home.path("other")).unwrap();
+        fs::copy(&path, home.path("other").join(name)).unwrap();
+    }
+    let path = home.path("other/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["rms_norm_eps"] = json!(0.5);
+    fs::write(path, config.to_string()).unwrap();
+}
+
+fn run(home: &Home, root: &str, settings: &[&str]) -> Run {
+    let settings: Vec<&str> = settings.iter().flat_map(|set| ["--set", *set]).collect();
+    let output = home.output(root, &settings);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    Run { root: home.path(root), told, code: output.status.code(), home: root.to_owned() }
+}
+
+/// What is wrong with a probe, if anything is.
+fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) -> Option<String> {
+    let Probe { key, value, with, effect } = probe;
+    let set = format!("{key}={value}");
+    let root = if *key == "alignment.output_dir" { value } else { *key };
+    let after = run(home, root, &[with, &[set.as_str()][..]].concat());
+    let is_fine = match effect {
+        Refused(words) => after.code == Some(2) && after.told.contains(words),
+        Noted(words) => after.code == Some(0) && after.told.contains(words),
+        Seen(holds) => {
+            let name = format!("before-{}", with.join(",").replace('/', "-"));
+            let before = befores.entry(name.clone()).or_insert_with(|| run(home, &name, with));
+            // Only the probe of `on_invalid` ends with an error, and says so itself.
+            if after.code != Some(0) && *key != "dataset.on_invalid" {
+                return Some(format!("{set}: {:?} {}", after.code, after.told));
+            }
+            holds(before, &after)
+        }
+    };
+    (!is_fine).then(|| format!("{set} does not do what it says ({}): {}", after.home, after.told))
+}
+
+#[test]
+fn every_key_changes_what_it_says_or_is_refused() {
+    let groups = [MODEL, DATASET, OBJECTIVE, TUNING, RATES, OPTIMIZER, SAVING];
+    let probes: Vec<&Probe> = groups.into_iter().flatten().collect();
+    let probed: BTreeSet<String> = probes.iter().map(|probe| probe.key.to_owned()).collect();
+    let keys: BTreeSet<String> = KEYS.iter().map(train::recipe::Key::path).collect();
+    assert_eq!(probed, keys, "every key has a probe");
+
+    let home = home();
+    let mut befores = BTreeMap::new();
+    let complaints: Vec<String> =
+        probes.into_iter().filter_map(|probe| complaint(&home, &mut befores, probe)).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
