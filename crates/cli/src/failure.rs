@@ -131,7 +131,7 @@ impl Failure {
 fn block(what: &str, causes: &[String], hint: Option<&str>) -> String {
     let mut text = format!("error: {what}\n");
     for cause in causes {
-        let _ = writeln!(text, "  because: {cause}");
+        let _ = writeln!(text, "  because: {}", cause.replace('\n', "\n    "));
     }
     if let Some(hint) = hint {
         text.push('\n');
@@ -145,11 +145,12 @@ fn block(what: &str, causes: &[String], hint: Option<&str>) -> String {
 fn train_code(error: &train::Error) -> u8 {
     use train::Error;
     match error {
-        Error::RecipeNotFound { .. } | Error::Recipe(_) | Error::OtherRecipe { .. } => {
-            exit_code::RECIPE
-        }
+        Error::RecipeNotFound { .. }
+        | Error::Recipe(_)
+        | Error::OtherRecipe { .. }
+        | Error::UnusedDate => exit_code::RECIPE,
         Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
-        Error::NoPairs => exit_code::DATA,
+        Error::NoPairs { .. } => exit_code::DATA,
         Error::OtherModel { .. } | Error::Model(_) | Error::Format(_) => exit_code::WEIGHTS,
         Error::Memory { .. } | Error::Io(_) => exit_code::RESOURCES,
         Error::NoReference { .. } => exit_code::UNEXPECTED,
@@ -255,7 +256,7 @@ hint: resume with: trueup align --config config/align.yaml --resume ./checkpoint
             (run::Error::NotEmpty { path: path() }.into(), 2),
             (data::Error::NotFound { path: path() }.into(), 3),
             (not_found(hub::Kind::Dataset).into(), 3),
-            (train::Error::NoPairs.into(), 3),
+            (train::Error::NoPairs { dropped: train::Dropped::default() }.into(), 3),
             (not_found(hub::Kind::Model).into(), 4),
             (data::Error::Tokens(data::TokensError::NoTokenizer { folder: path() }).into(), 4),
             (run::Error::EventsTooShort { path: path(), last: 1, step: 2 }.into(), 4),

@@ -28,7 +28,7 @@ pub use error::Error;
 pub use export::write_folder;
 pub use generate::{Generation, Session, StopReason};
 pub use lora::{LoraSettings, Targets};
-pub use plan::{Load, MemoryPlan, plan_memory};
+pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
 pub use policy::{Pending, Policy, Training};
 pub use sampler::{Sampler, Sampling};
 pub use score::{CompletionScore, MicroBatch, Scored, Scores, Sequence};

@@ -1,8 +1,9 @@
 //! How much memory a run takes, known before anything is loaded.
 
+use formats::peft::Adapter;
 use kernels::Precision;
 
-use crate::{Config, Training};
+use crate::{Config, Error, LoraSettings, Training};
 
 /// Bytes by part; the sum is what a run needs at its peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -26,30 +27,64 @@ impl MemoryPlan {
 
 /// What decides the memory of a run beside the model.
 #[derive(Clone, Copy, Debug)]
-pub struct Load<'a> {
+pub struct Load {
     /// Precision of the products.
     pub precision: Precision,
     /// Bytes of a weight as the file stores it, under f32 arithmetic.
     pub stored_bytes: usize,
     /// What is trained.
-    pub training: &'a Training,
+    pub trained: TrainedSize,
     /// Rows of the largest micro-batch.
     pub rows: usize,
     /// Whether blocks run again in backward.
     pub recompute: bool,
 }
 
+/// What is trained, as far as a plan must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainedSize {
+    /// How many numbers.
+    pub numbers: usize,
+    /// The rank of adapters; 0 without.
+    pub rank: usize,
+    /// Whether all weights are trained.
+    pub is_full: bool,
+}
+
+impl TrainedSize {
+    /// What these settings train.
+    pub fn of(config: &Config, training: &Training) -> Self {
+        match training {
+            Training::Nothing => Self { numbers: 0, rank: 0, is_full: false },
+            Training::Full => Self { numbers: config.parameter_count(), rank: 0, is_full: true },
+            Training::Lora(adapter) => Self::of_adapter(adapter),
+        }
+    }
+
+    /// What goes on training with an adapter.
+    pub fn of_adapter(adapter: &Adapter) -> Self {
+        let numbers = adapter.tensors.values().map(|(_, values)| values.len()).sum();
+        Self { numbers, rank: adapter.config.r, is_full: false }
+    }
+
+    /// What a fresh adapter would train, without making it.
+    ///
+    /// # Errors
+    ///
+    /// Targets that the decoder does not have.
+    pub fn of_fresh(config: &Config, settings: &LoraSettings) -> Result<Self, Error> {
+        let modules = settings.modules(config)?;
+        let numbers = modules.iter().map(|(_, out, input)| settings.r * (out + input)).sum();
+        Ok(Self { numbers, rank: settings.r, is_full: false })
+    }
+}
+
 /// Plans the memory of a run.
-pub fn plan_memory(config: &Config, load: &Load<'_>) -> MemoryPlan {
-    let trained = match load.training {
-        Training::Nothing => 0,
-        Training::Full => config.parameter_count(),
-        Training::Lora(adapter) => adapter.tensors.values().map(|(_, values)| values.len()).sum(),
-    };
-    let weight_bytes = match (load.precision, load.training) {
+pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
+    let weight_bytes = match (load.precision, load.trained.is_full) {
         (Precision::Bf16, _) => 2,
-        (Precision::F32, Training::Full) => 4,
-        (Precision::F32, _) => load.stored_bytes,
+        (Precision::F32, true) => 4,
+        (Precision::F32, false) => load.stored_bytes,
     };
     let kept_layers = if load.recompute { 1 } else { config.layers };
     let block_inputs = if load.recompute { config.layers * config.hidden * 4 } else { 0 };
@@ -57,25 +92,21 @@ pub fn plan_memory(config: &Config, load: &Load<'_>) -> MemoryPlan {
     let widest = 3 * config.intermediate.max(config.qkv_width()) + 4 * config.hidden;
     MemoryPlan {
         weights: (config.parameter_count() * weight_bytes) as u64,
-        trainable: (4 * trained * 4) as u64,
+        trainable: (4 * load.trained.numbers * 4) as u64,
         activations: (load.rows * per_token) as u64,
         scratch: (load.rows * widest * 4 + 2 * load.rows * config.hidden * 4) as u64 + (32 << 20),
     }
 }
 
 /// Bytes that one token leaves behind in a block when nothing is recomputed.
-fn block_bytes(config: &Config, load: &Load<'_>) -> usize {
+fn block_bytes(config: &Config, load: &Load) -> usize {
     let operand = match load.precision {
         Precision::Bf16 => 2,
         Precision::F32 => 4,
     };
-    let rank = match load.training {
-        Training::Lora(adapter) => adapter.config.r,
-        _ => 0,
-    };
     let (d, f) = (config.hidden, config.intermediate);
     let floats = 2 * d + config.qkv_width() + config.heads + 2 * f;
     // Normed and gated values are made again in backward.
-    let operands = config.attention_width() + 7 * rank;
+    let operands = config.attention_width() + 7 * load.trained.rank;
     4 * floats + operand * operands
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use data::{pack::PackSettings, template::Moment, tokenize::Example};
 use formats::peft::{self, Adapter};
 use kernels::{Device, Precision};
-use model::{Load, MemoryPlan, Policy, Training, plan_memory};
+use model::{Load, MemoryPlan, Policy, TrainedSize, Training, plan_memory};
 use objectives::State;
 use run::RunFolder;
 
@@ -35,7 +35,7 @@ pub struct Setting {
     pub caches: Option<PathBuf>,
     /// Bytes of memory that the run may use.
     pub memory: u64,
-    /// The date that templates see.
+    /// The date that templates see if the recipe does not say.
     pub today: Moment,
 }
 
@@ -45,7 +45,8 @@ pub struct Prepared {
     setting: Setting,
     files: ModelFiles,
     pairs: Pairs,
-    training: Training,
+    given: Option<Adapter>,
+    trained: TrainedSize,
     batches: Batches,
     memory: MemoryPlan,
     precision: Precision,
@@ -71,7 +72,14 @@ impl Prepared {
     ///
     /// A model or data that cannot be used, or a run that does not fit the memory there is.
     pub fn new(mut recipe: Recipe, setting: Setting) -> Result<Self, Error> {
-        let files = ModelFiles::open(&setting.model, setting.tokenizer.as_deref(), setting.today)?;
+        let date = recipe.dataset.template_date;
+        let today = date.unwrap_or_else(|| setting.today.at_midnight());
+        let files = ModelFiles::open(&setting.model, setting.tokenizer.as_deref(), today)?;
+        let asks_for_date = files.templates.iter().any(|(_, template)| template.asks_for_date());
+        if date.is_some() && !asks_for_date {
+            return Err(Error::UnusedDate);
+        }
+        recipe.dataset.template_date = asks_for_date.then_some(today);
         let config = files.checkpoint.config();
         let tokens = setting.caches.as_ref().map(|caches| caches.join("tokens"));
         let pairs = prepare::pairs(&recipe, &files, tokens.as_deref())?;
@@ -87,13 +95,15 @@ impl Prepared {
         recipe.dataset.lengths.max_length =
             Some(prepare::max_length(&recipe.dataset, config.context));
         let alignment = &recipe.alignment;
-        let training = match (&alignment.tuning, &recipe.model.adapter) {
-            (Tuning::Full, _) => Training::Full,
-            (Tuning::Lora(settings), _) => {
-                Training::Lora(Box::new(settings.fresh(config, alignment.seed)?))
-            }
-            (Tuning::Adapter, Some(folder)) => Training::Lora(Box::new(peft::read(folder)?)),
-            (Tuning::Adapter, None) => Training::Nothing,
+        let given = match (&alignment.tuning, &recipe.model.adapter) {
+            (Tuning::Adapter, Some(folder)) => Some(peft::read(folder)?),
+            _ => None,
+        };
+        let trained = match (&alignment.tuning, &given) {
+            (Tuning::Full, _) => TrainedSize::of(config, &Training::Full),
+            (Tuning::Lora(settings), _) => TrainedSize::of_fresh(config, settings)?,
+            (Tuning::Adapter, Some(adapter)) => TrainedSize::of_adapter(adapter),
+            (Tuning::Adapter, None) => TrainedSize::of(config, &Training::Nothing),
         };
         let pack = PackSettings {
             examples_per_step: alignment.batch_size * alignment.gradient_accumulation_steps,
@@ -103,9 +113,9 @@ impl Prepared {
         let length = (alignment.num_epochs, alignment.max_steps);
         let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);
         let (memory, recompute) =
-            plan(&files, &pairs, (precision, &training), &recipe, setting.memory)?;
+            plan(&files, &pairs, (precision, trained), &recipe, setting.memory)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
-        Ok(Self { recipe, setting, files, pairs, training, batches, memory, precision })
+        Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, precision })
     }
 
     /// The recipe, everything resolved.
@@ -140,22 +150,16 @@ impl Prepared {
 
     /// Number of numbers that are trained.
     pub fn trained_count(&self) -> usize {
-        match &self.training {
-            Training::Nothing => 0,
-            Training::Lora(adapter) => {
-                adapter.tensors.values().map(|(_, values)| values.len()).sum()
-            }
-            Training::Full => self.files.checkpoint.config().parameter_count(),
-        }
+        self.trained.numbers
     }
 
     /// What the policy is held to, in words.
     pub fn reference_in_words(&self) -> String {
-        match (&self.recipe.model.reference, &self.training) {
-            (Reference::Base, Training::Full) => "the model as it is now".into(),
-            (Reference::Base, _) => "the model without any adapter".into(),
-            (Reference::Adapter, _) => "the given adapter as it is now".into(),
-            (Reference::Path(path), _) => format!("the adapter `{path}`"),
+        match &self.recipe.model.reference {
+            Reference::Base if self.trained.is_full => "the model as it is now".into(),
+            Reference::Base => "the model without any adapter".into(),
+            Reference::Adapter => "the given adapter as it is now".into(),
+            Reference::Path(path) => format!("the adapter `{path}`"),
         }
     }
 
@@ -204,7 +208,7 @@ impl Prepared {
             &self.files.checkpoint,
             &self.setting.device,
             self.precision,
-            &self.training,
+            &self.training()?,
         )?;
         policy.set_recompute(alignment.gradient_checkpointing == Some(true));
         let Some(reference) = self.reference(&policy, watch)? else { return Ok(None) };
@@ -233,6 +237,20 @@ impl Prepared {
                 tokens_per_micro_batch: alignment.tokens_per_micro_batch,
             },
         }))
+    }
+
+    /// What is trained, from its first values on.
+    fn training(&self) -> Result<Training, Error> {
+        let alignment = &self.recipe.alignment;
+        Ok(match (&alignment.tuning, &self.given) {
+            (Tuning::Full, _) => Training::Full,
+            (Tuning::Lora(settings), _) => {
+                let config = self.files.checkpoint.config();
+                Training::Lora(Box::new(settings.fresh(config, alignment.seed)?))
+            }
+            (Tuning::Adapter, Some(adapter)) => Training::Lora(Box::new(adapter.clone())),
+            (Tuning::Adapter, None) => Training::Nothing,
+        })
     }
 
     /// What the reference says of every pair that the run needs.
@@ -270,17 +288,17 @@ impl Prepared {
     }
 
     fn store_key(&self) -> Result<StoreKey, Error> {
-        let adapter = match (&self.recipe.model.reference, &self.training) {
-            (Reference::Adapter, Training::Lora(adapter)) => Some(fingerprint(adapter)),
-            (Reference::Base | Reference::Adapter, _) => None,
-            (Reference::Path(folder), _) => Some(fingerprint(&peft::read(folder)?)),
+        let adapter = match &self.recipe.model.reference {
+            Reference::Base => None,
+            Reference::Adapter => self.given.as_ref().map(fingerprint),
+            Reference::Path(folder) => Some(fingerprint(&peft::read(folder)?)),
         };
         let precision = match self.precision {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
         };
         // A model that is trained in full leaves its stored type, so its products differ.
-        let stored = if matches!(self.training, Training::Full) { "widened" } else { "stored" };
+        let stored = if self.trained.is_full { "widened" } else { "stored" };
         Ok(StoreKey {
             weights: self.files.checkpoint.fingerprint(),
             path: format!("{precision}/{stored}/{}", self.setting.device.kernel_path()),
@@ -313,7 +331,7 @@ pub struct Outcome {
 fn plan(
     files: &ModelFiles,
     pairs: &Pairs,
-    (precision, training): (Precision, &Training),
+    (precision, trained): (Precision, TrainedSize),
     recipe: &Recipe,
     available: u64,
 ) -> Result<(MemoryPlan, bool), Error> {
@@ -327,7 +345,7 @@ fn plan(
     let config = files.checkpoint.config();
     let with = |recompute| {
         let rows = rows.min(all.max(longest.unwrap_or(0)));
-        plan_memory(config, &Load { precision, stored_bytes, training, rows, recompute })
+        plan_memory(config, &Load { precision, stored_bytes, trained, rows, recompute })
     };
     let choice = recipe.alignment.gradient_checkpointing;
     let recompute = choice.unwrap_or_else(|| with(false).total() > available);

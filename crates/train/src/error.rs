@@ -64,9 +64,16 @@ pub enum Error {
         /// What there is, in bytes.
         available: u64,
     },
+    /// The recipe names a date, and no template asks for one.
+    #[error("`dataset.template_date` has no effect")]
+    UnusedDate,
     /// The checks left no pair to train on.
     #[error("no pair is left to train on")]
-    NoPairs,
+    NoPairs {
+        /// What was dropped and why.
+        #[source]
+        dropped: Dropped,
+    },
     /// The model.
     #[error(transparent)]
     Model(#[from] model::Error),
@@ -82,6 +89,14 @@ pub enum Error {
     /// The run folder.
     #[error(transparent)]
     Run(#[from] run::Error),
+}
+
+/// The report on rows that were dropped, as the reason why nothing is left.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{}", text.trim_end())]
+pub struct Dropped {
+    /// The report's lines.
+    pub text: String,
 }
 
 fn listed(differences: &[Difference]) -> String {
@@ -130,7 +145,10 @@ impl Error {
             Self::Memory { .. } => Some(
                 "try: reducing batch_size, enabling use_lora, or using gradient_accumulation_steps; `alignment.tokens_per_micro_batch` and `alignment.gradient_checkpointing: true` act first".into(),
             ),
-            Self::NoPairs => Some("see what was dropped with `trueup data check`".into()),
+            Self::UnusedDate => {
+                Some("remove it: the model's chat template does not ask for the date".into())
+            }
+            Self::NoPairs { .. } => Some("see every row with `trueup data check`".into()),
             Self::Model(error) => error.hint(),
             Self::Format(error) => error.hint(),
             Self::Data(error) => error.hint(),

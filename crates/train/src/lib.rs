@@ -19,5 +19,5 @@ pub mod trainer;
 pub mod training;
 pub mod watch;
 
-pub use error::Error;
+pub use error::{Dropped, Error};
 pub use watch::{Progress, Watch};

@@ -16,7 +16,7 @@ use data::{
 };
 use model::Checkpoint;
 
-use crate::{Error, recipe};
+use crate::{Error, error::Dropped, recipe};
 
 /// A model's files: weights, tokenizer, templates.
 pub struct ModelFiles {
@@ -143,7 +143,8 @@ pub fn pairs(
     let report = eval_report.as_mut().unwrap_or(&mut loaded.report);
     let held_out = tokenization.run(&held_out, report)?;
     if train.examples.is_empty() {
-        return Err(Error::NoPairs);
+        let text = loaded.report.render_problems();
+        return Err(Error::NoPairs { dropped: Dropped { text } });
     }
     let reports = Reports {
         train_pairs: train.examples.len(),

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs::read_dir,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use fs_err as fs;
@@ -266,6 +266,26 @@ const DATASET: &[Probe] = &[
         "always",
         &[],
         Seen(|a, b| a.first("num_tokens") < b.first("num_tokens")),
+    ),
+];
+
+/// A template that asks for the date; a date without such a template is refused.
+const DATED: &[Probe] = &[
+    probe(
+        "dataset.template_date",
+        "2026-01-31",
+        &["model.path=dated", "dataset.chat_template=always"],
+        Seen(|a, b| {
+            let recipe = fs::read_to_string(b.root.join("recipe.yaml")).unwrap();
+            a.first("logps/chosen") != b.first("logps/chosen")
+                && recipe.contains("template_date: 2026-01-31")
+        }),
+    ),
+    probe(
+        "dataset.template_date",
+        "2026-01-31",
+        &[],
+        Refused("`dataset.template_date` has no effect"),
     ),
 ];
 
@@ -546,6 +566,10 @@ fn home() -> Home {
     contradictory.push(swapped(3));
     home.write("contradictory.jsonl", &lines(&contradictory));
     copy_with_other_norms(&model, &home);
+    copy(&model, &home, "dated");
+    let template = fs::read_to_string(model.join("chat_template.jinja")).unwrap();
+    let dated = format!("{{{{ strftime_now('%d %m %Y') }}}}\n{template}");
+    home.write("dated/chat_template.jinja", &dated);
     let adapter = ["alignment.lora_r=2", "alignment.learning_rate=0.1"];
     let status = home.finish("first", &adapter.map(|set| ["--set", set]).concat());
     assert!(status.success(), "the adapter to go on from");
@@ -553,17 +577,20 @@ fn home() -> Home {
 }
 
 /// Another model: the same weights, normalized otherwise.
-fn copy_with_other_norms(model: &std::path::Path, home: &Home) {
-    for entry in read_dir(model).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        fs::create_dir_all(home.path("other")).unwrap();
-        fs::copy(&path, home.path("other").join(name)).unwrap();
-    }
+fn copy_with_other_norms(model: &Path, home: &Home) {
+    copy(model, home, "other");
     let path = home.path("other/config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config["rms_norm_eps"] = json!(0.5);
     fs::write(path, config.to_string()).unwrap();
+}
+
+fn copy(model: &Path, home: &Home, name: &str) {
+    fs::create_dir_all(home.path(name)).unwrap();
+    for entry in read_dir(model).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, home.path(name).join(path.file_name().unwrap())).unwrap();
+    }
 }
 
 fn run(home: &Home, root: &str, settings: &[&str]) -> Run {
@@ -577,8 +604,11 @@ fn run(home: &Home, root: &str, settings: &[&str]) -> Run {
 fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) -> Option<String> {
     let Probe { key, value, with, effect } = probe;
     let set = format!("{key}={value}");
-    let root = if *key == "alignment.output_dir" { value } else { *key };
-    let after = run(home, root, &[with, &[set.as_str()][..]].concat());
+    let root = match *key {
+        "alignment.output_dir" => (*value).to_owned(),
+        _ => format!("{key} {}", with.join(",").replace('/', "-")),
+    };
+    let after = run(home, &root, &[with, &[set.as_str()][..]].concat());
     let is_fine = match effect {
         Refused(words) => after.code == Some(2) && after.told.contains(words),
         Noted(words) => after.code == Some(0) && after.told.contains(words),
@@ -597,7 +627,7 @@ fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) ->
 
 #[test]
 fn every_key_changes_what_it_says_or_is_refused() {
-    let groups = [MODEL, DATASET, OBJECTIVE, TUNING, RATES, OPTIMIZER, SAVING];
+    let groups = [MODEL, DATASET, DATED, OBJECTIVE, TUNING, RATES, OPTIMIZER, SAVING];
     let probes: Vec<&Probe> = groups.into_iter().flatten().collect();
     let probed: BTreeSet<String> = probes.iter().map(|probe| probe.key.to_owned()).collect();
     let keys: BTreeSet<String> = KEYS.iter().map(train::recipe::Key::path).collect();

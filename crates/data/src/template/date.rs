@@ -47,6 +47,26 @@ impl Moment {
         .then_some(moment)
     }
 
+    /// The day that `YYYY-MM-DD` names, at midnight.
+    pub fn parse_date(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split('-').collect();
+        let [year, month, day] = parts[..] else { return None };
+        let is_written_out = (year.len(), month.len(), day.len()) == (4, 2, 2);
+        let of = |text: &str| text.parse::<u16>().ok().filter(|_| is_written_out);
+        Self::date(of(year)?, of(month)? as u8, of(day)? as u8)
+    }
+
+    /// The same day at midnight.
+    #[must_use]
+    pub fn at_midnight(self) -> Self {
+        Self { hour: 0, minute: 0, second: 0, ..self }
+    }
+
+    /// The day as `YYYY-MM-DD`.
+    pub fn to_date(self) -> String {
+        self.format("%Y-%m-%d")
+    }
+
     /// The moment so many seconds after 1970-01-01, without a time zone; `None` past the year 9999.
     pub fn from_unix_seconds(seconds: u64) -> Option<Self> {
         let mut days = seconds / 86_400;

@@ -4,6 +4,7 @@ use data::{
     check::{OnInvalid, OnRepeated, Policy},
     layout::{Fields, Layout},
     read::{Format, WEIGHT_MAX},
+    template::Moment,
     tokenize::{Lengths, TemplateUse, TruncationSide},
 };
 
@@ -42,6 +43,8 @@ pub struct Dataset {
     pub lengths: Lengths,
     /// Which records go through the model's template.
     pub chat_template: TemplateUse,
+    /// The day that templates see; today if absent.
+    pub template_date: Option<Moment>,
 }
 
 /// A file or folder with its weight.
@@ -145,6 +148,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Dataset> {
         chat_template: section
             .word("chat_template", "chat template", TEMPLATES)
             .unwrap_or_default(),
+        template_date: template_date(section),
     };
     check(section, &dataset);
     (!dataset.sources.is_empty()).then_some(dataset)
@@ -160,6 +164,17 @@ fn layout(section: &mut Section<'_>) -> Option<Layout> {
         section.report("layout", what);
     }
     known
+}
+
+fn template_date(section: &mut Section<'_>) -> Option<Moment> {
+    let text = section.text("template_date")?;
+    let date = Moment::parse_date(text.trim());
+    if date.is_none() {
+        let hint = Some("for example `template_date: 2026-01-31`");
+        let (key, range) = ("template_date", "a day as YYYY-MM-DD");
+        section.report(key, What::OutOfRange { key, range, got: text, hint });
+    }
+    date
 }
 
 fn policy(section: &mut Section<'_>) -> Policy {

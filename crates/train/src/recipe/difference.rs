@@ -24,6 +24,7 @@ impl Recipe {
         }
         let lengths = &mut self.dataset.lengths;
         lengths.max_length = lengths.max_length.or(first.dataset.lengths.max_length);
+        self.dataset.template_date = self.dataset.template_date.or(first.dataset.template_date);
         self.alignment.gradient_checkpointing =
             self.alignment.gradient_checkpointing.or(first.alignment.gradient_checkpointing);
     }

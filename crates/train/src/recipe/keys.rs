@@ -147,6 +147,11 @@ pub const KEYS: &[Key] = &[
         "auto",
         "`auto` (records of messages go through the model's template, records of strings do not), `always` or `never`",
     ),
+    dataset(
+        "template_date",
+        "today",
+        "the day, as `YYYY-MM-DD`, that a chat template sees if it asks for the date; a resumed run keeps its own",
+    ),
     alignment("method", "dpo", "the shape of the data: `dpo` (pairs)"),
     free(alignment(
         "output_dir",

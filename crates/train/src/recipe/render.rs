@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use ::data::template::Moment;
 use ::model::Targets;
 use objectives::Objective;
 
@@ -86,6 +87,7 @@ fn dataset(dataset: &Dataset) -> Vec<Row> {
         row("max_prompt_length", optional(lengths.max_prompt_length)),
         row("truncation_side", word(SIDES, lengths.truncation_side).into()),
         row("chat_template", word(TEMPLATES, dataset.chat_template).into()),
+        row("template_date", dataset.template_date.map_or_else(null, Moment::to_date)),
     ]
 }
 

@@ -124,6 +124,7 @@ dataset:
   max_prompt_length: null
   truncation_side: right
   chat_template: auto
+  template_date: null
 alignment:
   method: dpo
   output_dir: "./checkpoints/model-1B-aligned-20260225-120000"
@@ -191,6 +192,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("dataset.max_prompt_length", "256", &[]),
     ("dataset.truncation_side", "left", &[]),
     ("dataset.chat_template", "never", &[]),
+    ("dataset.template_date", "2026-01-31", &[]),
     ("alignment.method", "gdpo", &[]),
     ("alignment.output_dir", "./runs/1", &[]),
     ("alignment.beta", "0.5", &[]),
