@@ -606,7 +606,7 @@ fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) ->
     let set = format!("{key}={value}");
     let root = match *key {
         "alignment.output_dir" => (*value).to_owned(),
-        _ => format!("{key} {}", with.join(",").replace('/', "-")),
+        _ => format!("{key}/{}", with.len()),
     };
     let after = run(home, &root, &[with, &[set.as_str()][..]].concat());
     let is_fine = match effect {
