@@ -150,8 +150,10 @@ fn train_code(error: &train::Error) -> u8 {
         | Error::OtherRecipe { .. }
         | Error::UnusedDate => exit_code::RECIPE,
         Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
-        Error::NoPairs { .. } => exit_code::DATA,
-        Error::OtherModel { .. } | Error::Model(_) | Error::Format(_) => exit_code::WEIGHTS,
+        Error::NoPairs { .. } | Error::Row { .. } => exit_code::DATA,
+        Error::OtherModel { .. } | Error::Objective(_) | Error::Model(_) | Error::Format(_) => {
+            exit_code::WEIGHTS
+        }
         Error::Memory { .. } | Error::Io(_) => exit_code::RESOURCES,
         Error::NoReference { .. } => exit_code::UNEXPECTED,
         Error::Data(error) => data_code(error),

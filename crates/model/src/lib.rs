@@ -31,5 +31,5 @@ pub use lora::{LoraSettings, Targets};
 pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
 pub use policy::{Pending, Policy, Training};
 pub use sampler::{Sampler, Sampling};
-pub use score::{CompletionScore, MicroBatch, Scored, Scores, Sequence};
+pub use score::{Coefficient, CompletionScore, MicroBatch, Scored, Scores, Sequence};
 pub use weights::Checkpoint;

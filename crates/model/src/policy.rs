@@ -9,7 +9,7 @@ use kernels::{
 };
 
 use crate::{
-    Arena, Checkpoint, Config, Decoder, Error, MicroBatch, RopeScaling, Scores,
+    Arena, Checkpoint, Coefficient, Config, Decoder, Error, MicroBatch, RopeScaling, Scores,
     decoder::{Block, Linear, Trainable, Trained},
     tape::{Context, Norm, Tape, Var},
     weights::TensorRows,
@@ -215,17 +215,21 @@ impl Policy {
 
     /// Adds the gradient of `sum over completions of coefficient * logp` to the arena.
     ///
-    /// `coefficients` has one entry a completion: the derivative of the loss by its log-probability.
+    /// `coefficients` has one entry a completion: the derivative of the loss by its
+    /// log-probability.
     ///
     /// # Panics
     ///
     /// When `coefficients` has another length.
-    pub fn backward(&mut self, batch: &MicroBatch, pending: Pending, coefficients: &[f64]) {
+    pub fn backward(&mut self, batch: &MicroBatch, pending: Pending, coefficients: &[Coefficient]) {
         assert_eq!(coefficients.len(), batch.completions, "one coefficient a completion");
         let of_row: Vec<f32> = batch
             .scored
             .iter()
-            .map(|scored| coefficients[scored.completion as usize] as f32)
+            .map(|scored| {
+                let Coefficient { head, tail } = coefficients[scored.completion as usize];
+                if scored.in_tail { tail as f32 } else { head as f32 }
+            })
             .collect();
         let mut gradients = std::mem::take(&mut self.arena.gradients);
         if let Some(slot) = self.decoder.head_slot() {

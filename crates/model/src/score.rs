@@ -51,6 +51,9 @@ impl MicroBatch {
         self.tokens.extend(sequence.prompt);
         self.positions.extend(0..prompt as u32);
         let mut tree = Tree { start, prompt, completions: Vec::new() };
+        let lengths =
+            sequence.completions.iter().map(|(ids, unscored)| ids.len().saturating_sub(*unscored));
+        let shortest = lengths.min().unwrap_or(0);
         for (ids, unscored) in &sequence.completions {
             let first = self.tokens.len();
             let fed = ids.len().saturating_sub(1);
@@ -63,8 +66,12 @@ impl MicroBatch {
             };
             for (index, target) in ids.iter().enumerate().skip(*unscored) {
                 let Some(row) = before(index) else { continue };
-                let completion = self.completions as u32;
-                self.scored.push(Scored { row: row as u32, target: *target, completion });
+                self.scored.push(Scored {
+                    row: row as u32,
+                    target: *target,
+                    completion: self.completions as u32,
+                    in_tail: unscored + shortest <= index,
+                });
             }
             self.completions += 1;
         }
@@ -81,6 +88,24 @@ pub struct Scored {
     pub target: u32,
     /// The completion that it belongs to, from 0.
     pub completion: u32,
+    /// Whether it comes after as many scored tokens as the shortest completion of its prompt has.
+    pub in_tail: bool,
+}
+
+/// What a completion's log-probability counts for: the derivative of the loss by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Coefficient {
+    /// By the tokens up to the length of the shortest completion of the same prompt.
+    pub head: f64,
+    /// By the tokens after them.
+    pub tail: f64,
+}
+
+impl From<f64> for Coefficient {
+    /// The same for every token.
+    fn from(all: f64) -> Self {
+        Self { head: all, tail: all }
+    }
 }
 
 /// What the model says about one completion; sums over its scored tokens.
@@ -88,6 +113,8 @@ pub struct Scored {
 pub struct CompletionScore {
     /// Natural-log probability, in nats.
     pub logp: f64,
+    /// The part of `logp` from tokens past the length of the prompt's shortest completion.
+    pub tail_logp: f64,
     /// Number of scored tokens.
     pub token_count: u32,
     /// Entropy of the predictions, in nats.
@@ -113,6 +140,9 @@ impl Scores {
         for (index, scored) in batch.scored.iter().enumerate() {
             let sum = &mut completions[scored.completion as usize];
             sum.logp += f64::from(head.logp[index]);
+            if scored.in_tail {
+                sum.tail_logp += f64::from(head.logp[index]);
+            }
             sum.token_count += 1;
             sum.entropy += f64::from(head.entropy[index]);
             sum.logits += f64::from(head.mean_logit[index]);

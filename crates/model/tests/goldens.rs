@@ -4,7 +4,7 @@
 
 use formats::{peft, safetensors};
 use kernels::{Device, Precision};
-use model::{Checkpoint, CompletionScore, MicroBatch, Policy, Sequence, Training};
+use model::{Checkpoint, Coefficient, CompletionScore, MicroBatch, Policy, Sequence, Training};
 use serde::Deserialize;
 use testkit::tolerance;
 
@@ -96,8 +96,8 @@ fn check_scores(case: &Case, got: &[CompletionScore], want: &[PairScores]) {
     }
 }
 
-fn coefficients(step: &Step) -> Vec<f64> {
-    step.coefficients.iter().flatten().copied().collect()
+fn coefficients(step: &Step) -> Vec<Coefficient> {
+    step.coefficients.iter().flatten().map(|all| (*all).into()).collect()
 }
 
 /// Compares the gradients of all tensors of a file with the policy's.

@@ -219,7 +219,7 @@ impl Prepared {
         Ok(Some(Trainer {
             optimizer: Optimizer::new(alignment.optimizer, policy.arena().values.len()),
             policy,
-            objective: alignment.objective,
+            objective: alignment.objective.clone(),
             state: State::default(),
             schedule: Schedule::new(
                 rates.lr_scheduler_type,
@@ -259,6 +259,7 @@ impl Prepared {
         policy: &Policy,
         watch: &mut dyn Watch,
     ) -> Result<Option<ReferenceStore>, Error> {
+        let alignment = &self.recipe.alignment;
         let mut store = match &self.setting.caches {
             Some(caches) => {
                 ReferenceStore::open(&caches.join("reference").join(self.store_key()?.folder()))?
@@ -266,8 +267,12 @@ impl Prepared {
             None => ReferenceStore::in_memory(),
         };
         let visited = self.batches.visited().into_iter().map(|index| &self.pairs.train[index]);
+        let needs = alignment.objective.needs();
+        if !needs.reference {
+            return Ok(Some(ReferenceStore::in_memory()));
+        }
         let needed: Vec<Example> = visited.chain(&self.pairs.held_out).cloned().collect();
-        let budget = self.recipe.alignment.tokens_per_micro_batch;
+        let budget = alignment.tokens_per_micro_batch;
         let other;
         let scorer = match &self.recipe.model.reference {
             Reference::Base => (policy, false),
@@ -283,7 +288,8 @@ impl Prepared {
                 (&other, true)
             }
         };
-        let is_whole = complete_reference(&mut store, scorer, &needed, budget, watch)?;
+        let is_whole =
+            complete_reference(&mut store, scorer, (&needed, needs.tails), budget, watch)?;
         Ok(is_whole.then_some(store))
     }
 
@@ -314,6 +320,7 @@ impl Prepared {
             save_total_limit: alignment.save_total_limit,
             batch_size: alignment.batch_size as u64,
             num_epochs: alignment.num_epochs,
+            objective: alignment.objective.clone(),
             base_model: base.clone(),
         }
     }

@@ -50,6 +50,17 @@ pub enum Error {
         /// The pair.
         id: String,
     },
+    /// A row lacks what the objective needs, or says what it cannot use.
+    #[error("row `{id}` does not suit the objective")]
+    Row {
+        /// The row.
+        id: String,
+        /// Why.
+        source: objectives::Error,
+    },
+    /// What an objective remembers is not what it wrote.
+    #[error("the checkpoint's objective cannot be read")]
+    Objective(#[source] objectives::Error),
     /// A checkpoint's tensors are not those of the model at hand.
     #[error("checkpoint `{}` belongs to another model", path.display())]
     OtherModel {
@@ -138,6 +149,7 @@ impl Error {
             Self::LossNotFinite { .. } | Self::GradientNotFinite { .. } => Some(
                 "look at the pair with `trueup data check`; lower `alignment.learning_rate` if it reads well".into(),
             ),
+            Self::Row { source, .. } | Self::Objective(source) => source.hint(),
             Self::NoReference { .. } => Some("clear the cache with `trueup cache clear`".into()),
             Self::OtherModel { .. } => {
                 Some("resume with the model that the run was started with".into())

@@ -13,6 +13,7 @@ pub mod prepare;
 pub mod recipe;
 pub mod reference;
 pub mod resume;
+pub mod rows;
 pub mod run_log;
 pub mod schedule;
 pub mod trainer;

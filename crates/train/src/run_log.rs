@@ -3,12 +3,16 @@
 use std::{path::Path, time::Duration};
 
 use formats::{Dtype, peft, safetensors};
+use objectives::{Objective, State};
 use run::{Event, Events, RunFolder, Timings, TrainerState, Value};
 
 use crate::{Error, history::History, metrics::Sums, prepare::ModelFiles, trainer::Trainer};
 
 /// The file of a checkpoint that holds AdamW's moments.
 const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// The file of a checkpoint that holds what the objective remembers.
+const OBJECTIVE: &str = "objective.json";
 
 /// A run folder, open for a run that goes on.
 pub struct RunLog<'a> {
@@ -32,6 +36,8 @@ pub struct LogSettings {
     pub batch_size: u64,
     /// Passes over the data.
     pub num_epochs: u64,
+    /// Which parts the loss has.
+    pub objective: Objective,
     /// What the adapter names as its base.
     pub base_model: String,
 }
@@ -108,7 +114,7 @@ impl<'a> RunLog<'a> {
     /// A file that cannot be written.
     pub fn record_step(&mut self, record: &StepRecord) -> Result<(), Error> {
         let mut event = Event::new(record.step).with("epoch", record.epoch);
-        event.values.extend(record.sums.metrics(""));
+        event.values.extend(record.sums.metrics("", &self.settings.objective));
         event = event
             .with("grad_norm", record.gradient_norm)
             .with("learning_rate", record.learning_rate)
@@ -130,7 +136,7 @@ impl<'a> RunLog<'a> {
     /// A file that cannot be written.
     pub fn record_evaluation(&mut self, step: u64, epoch: f64, sums: &Sums) -> Result<(), Error> {
         let mut event = Event::new(step).with("epoch", epoch);
-        event.values.extend(sums.metrics("eval_"));
+        event.values.extend(sums.metrics("eval_", &self.settings.objective));
         self.events.append(&event)?;
         self.history.push(event);
         Ok(())
@@ -150,7 +156,9 @@ impl<'a> RunLog<'a> {
         self.folder.write_checkpoint(self.step, |at| {
             self.write_weights(at, trainer)?;
             state.write(at)?;
-            write_moments(&run::checkpoint::state_folder(at).join(OPTIMIZER), trainer)
+            let inside = run::checkpoint::state_folder(at);
+            write_remembered(&inside.join(OBJECTIVE), &trainer.state)?;
+            write_moments(&inside.join(OPTIMIZER), trainer)
         })?;
         self.saved = Some(self.step);
         if let Some(limit) = self.settings.save_total_limit {
@@ -213,6 +221,16 @@ impl<'a> RunLog<'a> {
     }
 }
 
+fn write_remembered(path: &Path, state: &State) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(&state.to_numbers()).map_err(std::io::Error::other)?;
+    Ok(run::atomic::write(path, text.as_bytes())?)
+}
+
+fn read_remembered(path: &Path) -> Result<State, Error> {
+    let numbers = serde_json::from_slice(&fs_err::read(path)?).map_err(std::io::Error::other)?;
+    State::from_numbers(&numbers).map_err(Error::Objective)
+}
+
 fn write_moments(path: &Path, trainer: &Trainer) -> Result<(), Error> {
     let shape = [trainer.optimizer.first.len()];
     let moments = [("first", &trainer.optimizer.first), ("second", &trainer.optimizer.second)];
@@ -242,6 +260,7 @@ pub fn read_checkpoint(checkpoint: &run::Checkpoint, trainer: &mut Trainer) -> R
         *values = stored;
     }
     optimizer.steps = checkpoint.step();
+    trainer.state = read_remembered(&checkpoint.state().join(OBJECTIVE))?;
     Ok(())
 }
 

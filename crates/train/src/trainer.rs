@@ -1,8 +1,8 @@
 //! One optimizer step, one evaluation, one reference pass: what the loop is made of.
 
 use data::tokenize::Example;
-use model::{CompletionScore, Policy};
-use objectives::{Completion, Group, GroupOutcome, Objective, State};
+use model::{Coefficient, CompletionScore, Policy};
+use objectives::{Group, GroupOutcome, Objective, State};
 
 use crate::{
     Error, Watch,
@@ -10,7 +10,8 @@ use crate::{
     metrics::Sums,
     optimizer::Optimizer,
     recipe::Evaluation,
-    reference::{EntryKey, ReferenceStore, entry_key},
+    reference::ReferenceStore,
+    rows,
     schedule::Schedule,
     watch::Progress,
 };
@@ -86,7 +87,10 @@ impl Trainer {
         self.schedule.rate(step - 1)
     }
 
-    /// One optimizer step: the mean of its pairs' losses, and the gradient's norm before clipping.
+    /// One optimizer step: the mean of its rows' losses, and the gradient's norm before clipping.
+    ///
+    /// An objective that looks at all rows of a step gets them all at once: they are scored first,
+    /// and again when their gradients are computed.
     ///
     /// Returns `None`, with nothing changed, if the watcher asked to stop on the way.
     ///
@@ -94,113 +98,147 @@ impl Trainer {
     ///
     /// A loss or a gradient that is not finite; nothing was updated then.
     pub fn step(&mut self, step: u64, watch: &mut dyn Watch) -> Result<Option<(Sums, f64)>, Error> {
-        let pairs = self.batches.of_step(step);
+        let rows = self.batches.of_step(step);
+        let mut state = self.state.clone();
+        state.epoch = self.batches.epoch(step);
         let mut sums = Sums::default();
-        for batch in micro_batches(&self.train, &pairs, self.routine.tokens_per_micro_batch) {
+        let mut together = None;
+        if self.objective.is_batch_coupled() {
+            let Some(scores) = self.score_all(&rows, watch)? else { return Ok(None) };
+            let groups = self.groups(&self.train, &rows, &scores)?;
+            let judged = self.objective.evaluate(&mut state, &groups);
+            sums.kl = judged.kl;
+            together = Some(judged.groups);
+        }
+        let mut done = 0;
+        for batch in micro_batches(&self.train, &rows, self.routine.tokens_per_micro_batch) {
             if watch.interrupted() {
                 self.policy.arena_mut().clear_gradients();
                 return Ok(None);
             }
             let pending = self.policy.forward(&batch.rows)?;
-            let scores = &pending.scores().completions;
-            let mut state = std::mem::take(&mut self.state);
-            let outcomes =
-                self.judge((&self.train, &batch.pairs), scores, &mut state, &mut sums)?;
-            self.state = state;
-            let ids: Vec<&str> = batch.pairs.iter().map(|pair| &*self.train[*pair].id).collect();
-            check_finite(step, &ids, &outcomes)?;
-            let share = 1.0 / pairs.len() as f64;
-            let coefficients: Vec<f64> = outcomes
-                .iter()
-                .flat_map(|outcome| &outcome.coefficients)
-                .map(|c| c * share)
+            let scores = by_row(&self.train, &batch.pairs, &pending.scores().completions);
+            let outcomes = if let Some(all) = &together {
+                all[done..][..batch.pairs.len()].to_vec()
+            } else {
+                let groups = self.groups(&self.train, &batch.pairs, &scores)?;
+                self.objective.evaluate(&mut state, &groups).groups
+            };
+            done += batch.pairs.len();
+            let examples = || batch.pairs.iter().map(|row| &self.train[*row]);
+            check_finite(step, examples(), &outcomes)?;
+            for ((example, scores), outcome) in examples().zip(&scores).zip(&outcomes) {
+                sums.add(example, scores, outcome);
+            }
+            let share = 1.0 / rows.len() as f64;
+            let coefficients: Vec<Coefficient> = examples()
+                .zip(&outcomes)
+                .flat_map(|(example, outcome)| rows::coefficients(example, outcome, share))
                 .collect();
             self.policy.backward(&batch.rows, pending, &coefficients);
         }
         let norm = Optimizer::gradient_norm(self.policy.device(), &self.policy);
         if !norm.is_finite() {
-            let ids = pairs.iter().map(|pair| self.train[*pair].id.clone()).collect();
+            let ids = rows.iter().map(|row| self.train[*row].id.clone()).collect();
             return Err(Error::GradientNotFinite { step, ids });
         }
         self.optimizer.step(&mut self.policy, self.schedule.rate(step - 1), norm);
+        self.state = state;
         Ok(Some((sums, norm)))
     }
 
-    /// Scores the held-out pairs; `adapter: false` is the model under its adapter.
+    /// Scores rows without gradients; `None` if the watcher asked to stop on the way.
+    fn score_all(
+        &self,
+        rows: &[usize],
+        watch: &dyn Watch,
+    ) -> Result<Option<Vec<Vec<CompletionScore>>>, Error> {
+        let mut all = Vec::with_capacity(rows.len());
+        for batch in micro_batches(&self.train, rows, self.routine.tokens_per_micro_batch) {
+            if watch.interrupted() {
+                return Ok(None);
+            }
+            let scores = self.policy.score(&batch.rows, true)?.completions;
+            all.extend(by_row(&self.train, &batch.pairs, &scores));
+        }
+        Ok(Some(all))
+    }
+
+    /// Scores the held-out rows; `adapter: false` is the model under its adapter.
     ///
     /// # Errors
     ///
     /// A reference value that is missing.
     pub fn evaluate(&self, adapter: bool, watch: &mut dyn Watch) -> Result<Sums, Error> {
         let all: Vec<usize> = (0..self.held_out.len()).collect();
-        let mut sums = Sums::default();
-        let mut state = self.state.clone();
-        let mut done = 0;
+        let mut scores = Vec::with_capacity(all.len());
         for batch in micro_batches(&self.held_out, &all, self.routine.tokens_per_micro_batch) {
-            let scores = self.policy.score(&batch.rows, adapter)?.completions;
-            self.judge((&self.held_out, &batch.pairs), &scores, &mut state, &mut sums)?;
-            done += batch.pairs.len();
-            watch.progress(&Progress::Evaluation { done, total: all.len() });
+            let scored = self.policy.score(&batch.rows, adapter)?.completions;
+            scores.extend(by_row(&self.held_out, &batch.pairs, &scored));
+            watch.progress(&Progress::Evaluation { done: scores.len(), total: all.len() });
+        }
+        let groups = self.groups(&self.held_out, &all, &scores)?;
+        let mut sums = Sums::default();
+        let judged = self.objective.evaluate(&mut self.state.clone(), &groups);
+        sums.kl = judged.kl;
+        let outcomes = judged.groups;
+        for ((example, scores), outcome) in self.held_out.iter().zip(&scores).zip(&outcomes) {
+            sums.add(example, scores, outcome);
         }
         Ok(sums)
     }
 
-    /// The objective's view of a micro-batch, two scores a pair; adds it to the sums.
-    fn judge(
+    /// The objective's view of rows.
+    fn groups(
         &self,
-        (examples, pairs): (&[Example], &[usize]),
-        scores: &[CompletionScore],
-        state: &mut State,
-        sums: &mut Sums,
-    ) -> Result<Vec<GroupOutcome>, Error> {
-        let sides = || pairs.iter().map(|pair| &examples[*pair]).zip(scores.chunks_exact(2));
-        let groups = sides().map(|(example, scores)| self.group(example, scores));
-        let groups = groups.collect::<Result<Vec<_>, _>>()?;
-        let outcomes = self.objective.evaluate(state, &groups).groups;
-        for ((example, scores), outcome) in sides().zip(&outcomes) {
-            let side = |index: usize| (&scores[index], outcome.rewards[index]);
-            sums.add(outcome.loss, side(0), side(1));
-            let completions: usize = example.completions.iter().map(Vec::len).sum();
-            sums.tokens += (2 * example.prompt.len() + completions) as u64;
-        }
-        Ok(outcomes)
-    }
-
-    fn group(&self, example: &Example, scores: &[CompletionScore]) -> Result<Group, Error> {
-        let completion = |(key, score): (EntryKey, &CompletionScore)| {
-            let reference_logp = if self.objective.needs_reference() {
-                let known = self.reference.get(&key);
-                known.ok_or_else(|| Error::NoReference { id: example.id.clone() })?
-            } else {
-                0.0
-            };
-            let (policy_logp, token_count) = (score.logp, score.token_count);
-            let rest = Completion::default();
-            Ok(Completion { policy_logp, reference_logp, token_count, ..rest })
+        examples: &[Example],
+        rows: &[usize],
+        scores: &[Vec<CompletionScore>],
+    ) -> Result<Vec<Group>, Error> {
+        let needs = self.objective.needs();
+        let group = |(row, scores): (&usize, &Vec<CompletionScore>)| {
+            let example = &examples[*row];
+            let group = rows::group(example, scores, needs, |key| self.reference.get(key));
+            let is_known = group.completions.iter().all(|it| it.reference_logp.is_finite());
+            if is_known { Ok(group) } else { Err(Error::NoReference { id: example.id.clone() }) }
         };
-        let completions = entry_keys(example).zip(scores).map(completion);
-        Ok(Group::ranked(completions.collect::<Result<_, Error>>()?))
+        rows.iter().zip(scores).map(group).collect()
     }
 }
 
-/// The names of an example's completions in the reference store.
-fn entry_keys(example: &Example) -> impl Iterator<Item = EntryKey> + '_ {
-    let completions = example.completions.iter().zip(&example.unscored);
-    completions.map(|(ids, unscored)| entry_key(&example.prompt, ids, *unscored))
+/// Scores of a micro-batch, row by row.
+fn by_row(
+    examples: &[Example],
+    rows: &[usize],
+    scores: &[CompletionScore],
+) -> Vec<Vec<CompletionScore>> {
+    let mut rest = scores;
+    let take = |row: &usize| {
+        let (own, others) = rest.split_at(examples[*row].completions.len());
+        rest = others;
+        own.to_vec()
+    };
+    rows.iter().map(take).collect()
 }
 
-/// Stops a step whose loss is not finite, and names the pair.
-fn check_finite(step: u64, ids: &[&str], outcomes: &[GroupOutcome]) -> Result<(), Error> {
-    for (id, outcome) in ids.iter().zip(outcomes) {
+/// Stops a step whose loss is not finite, and names the row.
+fn check_finite<'a>(
+    step: u64,
+    examples: impl Iterator<Item = &'a Example>,
+    outcomes: &[GroupOutcome],
+) -> Result<(), Error> {
+    for (example, outcome) in examples.zip(outcomes) {
         let is_finite = outcome.coefficients.iter().all(|value| value.is_finite());
         if !(is_finite && outcome.loss.is_finite()) {
-            return Err(Error::LossNotFinite { step, id: (*id).to_owned(), loss: outcome.loss });
+            let id = example.id.clone();
+            return Err(Error::LossNotFinite { step, id, loss: outcome.loss });
         }
     }
     Ok(())
 }
 
-/// Scores what the store lacks: the completions of `needed` under the reference.
+/// Scores what the store lacks: the completions of `needed` under the reference, and their tails
+/// where the objective needs them.
 ///
 /// Returns false if the watcher asked to stop on the way; what was scored is kept.
 ///
@@ -210,11 +248,15 @@ fn check_finite(step: u64, ids: &[&str], outcomes: &[GroupOutcome]) -> Result<()
 pub fn complete_reference(
     store: &mut ReferenceStore,
     (policy, adapter): (&Policy, bool),
-    needed: &[Example],
+    (needed, tails): (&[Example], bool),
     tokens_per_micro_batch: usize,
     watch: &mut dyn Watch,
 ) -> Result<bool, Error> {
-    let is_missing = |example: &Example| entry_keys(example).any(|key| store.get(&key).is_none());
+    let keys = |example: &Example| {
+        let tails = if tails { rows::tail_keys(example) } else { Vec::new() };
+        rows::entry_keys(example).into_iter().chain(tails.into_iter().flatten())
+    };
+    let is_missing = |example: &Example| keys(example).any(|key| store.get(&key).is_none());
     let missing: Vec<usize> =
         (0..needed.len()).filter(|index| is_missing(&needed[*index])).collect();
     let mut done = 0;
@@ -223,8 +265,15 @@ pub fn complete_reference(
             return Ok(false);
         }
         let scores = policy.score(&batch.rows, adapter)?.completions;
-        let keys = batch.pairs.iter().flat_map(|pair| entry_keys(&needed[*pair]));
-        let new: Vec<_> = keys.zip(scores.iter().map(|score| score.logp)).collect();
+        let mut new = Vec::with_capacity(2 * scores.len());
+        for (row, scores) in batch.pairs.iter().zip(by_row(needed, &batch.pairs, &scores)) {
+            let entries = rows::entry_keys(&needed[*row]);
+            new.extend(entries.into_iter().zip(scores.iter().map(|score| score.logp)));
+            if tails {
+                let tails = rows::tail_keys(&needed[*row]).into_iter().zip(&scores);
+                new.extend(tails.filter_map(|(key, score)| Some((key?, score.tail_logp))));
+            }
+        }
         store.insert(&new)?;
         done += batch.pairs.len();
         watch.progress(&Progress::Reference { done, total: missing.len() });

@@ -97,7 +97,7 @@ fn step_progress(trainer: &Trainer, record: &StepRecord) -> StepProgress {
         epoch: record.epoch,
         epochs: trainer.epochs(),
         loss: sums.mean_loss(),
-        policy_loss: sums.mean_loss(),
+        policy_loss: sums.mean_pair_loss(),
         margin: sums.mean_margin(),
         accuracy: sums.accuracy(),
         gradient_norm: record.gradient_norm,
