@@ -47,16 +47,16 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// Trees that lie one after the other from row 0.
+    /// Trees that lie one after the other; rows between them belong to none and attend to nothing.
     ///
     /// # Panics
     ///
-    /// If a tree does not start where the one before it ends.
+    /// If a tree starts before the one before it ends.
     pub fn new(trees: Vec<Tree>) -> Self {
         let mut next = 0;
         for tree in &trees {
-            assert_eq!(tree.start, next, "a tree starts where the one before it ends");
-            next += tree.rows();
+            assert!(next <= tree.start, "a tree starts after the end of the one before it");
+            next = tree.start + tree.rows();
         }
         Self { trees }
     }
@@ -66,15 +66,16 @@ impl Branches {
         Self { trees: vec![Tree { start: 0, prompt: rows, completions: Vec::new() }] }
     }
 
-    /// The number of rows of all trees.
+    /// The number of rows up to the end of the last tree.
     pub fn rows(&self) -> usize {
-        self.trees.iter().map(Tree::rows).sum()
+        self.trees.last().map_or(0, |tree| tree.start + tree.rows())
     }
 
-    /// The position of each row in its own sequence, from 0.
+    /// The position of each row in its own sequence, from 0; 0 for rows between trees.
     pub fn positions(&self) -> Vec<u32> {
         let mut positions = Vec::with_capacity(self.rows());
         for tree in &self.trees {
+            positions.resize(tree.start, 0);
             positions.extend(0..tree.prompt as u32);
             for &rows in &tree.completions {
                 positions.extend(tree.prompt as u32..(tree.prompt + rows) as u32);

@@ -46,6 +46,12 @@ impl MicroBatch {
     }
 
     fn push(&mut self, sequence: &Sequence<'_>) {
+        // Products over rows take them two by two, so each tree starts at an even row: what is
+        // summed with what does not depend on how a step is cut. The filler belongs to no tree.
+        if !self.tokens.len().is_multiple_of(2) {
+            self.tokens.push(0);
+            self.positions.push(0);
+        }
         let start = self.tokens.len();
         let prompt = sequence.prompt.len();
         self.tokens.extend(sequence.prompt);

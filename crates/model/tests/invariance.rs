@@ -6,7 +6,8 @@ use formats::peft;
 use kernels::{Device, Precision};
 use model::{Checkpoint, Coefficient, CompletionScore, MicroBatch, Policy, Sequence, Training};
 
-const PROMPTS: [&[u32]; 3] = [&[1, 5, 9, 44, 17, 3, 3, 60, 61, 62, 63, 64, 65], &[1], &[7, 8, 9]];
+const PROMPTS: [&[u32]; 3] =
+    [&[1, 5, 9, 44, 17, 3, 3, 60, 61, 62, 63, 64, 65, 66], &[1, 2], &[7, 8, 9]];
 const COMPLETIONS: [&[u32]; 6] = [
     &[4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21],
     &[4],
@@ -63,6 +64,23 @@ fn gradients(policy: &mut Policy, batch: &MicroBatch) -> Vec<u32> {
     let coefficients = [0.25, -0.5, 0.125, -0.25, 1.0, -1.0].map(Coefficient::from);
     policy.backward(batch, pending, &coefficients[..batch.completions]);
     policy.arena().gradients.iter().map(|gradient| gradient.to_bits()).collect()
+}
+
+#[test]
+fn how_a_step_is_cut_changes_no_bit_of_a_gradient() {
+    let coefficients = [0.25, -0.5, 0.125, -0.25, 1.0, -1.0];
+    for mut policy in policies() {
+        let together = gradients(&mut policy, &whole());
+        policy.arena_mut().clear_gradients();
+        for prompt in 0..3 {
+            let batch = MicroBatch::new(&[sequence(prompt)]);
+            let pending = policy.forward(&batch).unwrap();
+            policy.backward(&batch, pending, &coefficients[2 * prompt..][..2]);
+        }
+        let bits = |values: &[f32]| values.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+        let path = (policy.device().kernel_path(), policy.precision());
+        assert!(together == bits(&policy.arena().gradients), "{path:?}");
+    }
 }
 
 #[test]

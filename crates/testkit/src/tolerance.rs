@@ -103,7 +103,3 @@ pub const RECIPE_RATIO: f64 = 1e-4;
 
 /// Relative: log-probabilities in bf16 against f32, of a tiny model.
 pub const RECIPE_BF16: f64 = 1e-2;
-
-/// Relative norm of the adapters at the end of such runs: AdamW divides small gradients by their
-/// own size, and their rounding with them.
-pub const MICRO_BATCHES_ADAPTER: f64 = 1e-4;

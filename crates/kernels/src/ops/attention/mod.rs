@@ -37,7 +37,7 @@ pub struct Shape<'a> {
 impl Shape<'_> {
     fn check(&self, qkv: &Tensor) {
         check_heads(self.heads, qkv);
-        assert_eq!(self.branches.rows(), qkv.rows(), "a row for each place in the trees");
+        assert_eq!(self.branches.rows(), qkv.rows(), "the last row is the last tree's");
     }
 }
 

@@ -171,6 +171,39 @@ fn many_blocks_on_every_path() {
     }
 }
 
+/// Rows between trees are passed over: zeros for them, the same bits for all others.
+#[test]
+fn rows_between_trees_change_nothing() {
+    let (close, heads) =
+        (Case::new(&[(3, &[2, 4]), (5, &[1])], heads(4, 2, 16), (5, 1.0)), heads(4, 2, 16));
+    let spread = |values: &[f32], cols: usize| {
+        let (first, second) = values.split_at(9 * cols);
+        [first, &vec![7.0; 2 * cols], second].concat()
+    };
+    let mut apart = close.branches.clone();
+    apart.trees[1].start = 11;
+    let wide = Case {
+        branches: Branches::new(apart.trees),
+        qkv: spread(&close.qkv, heads.qkv_cols()),
+        d_out: spread(&close.d_out, heads.query * heads.dim),
+        ..close
+    };
+    for device in Device::every_cpu() {
+        for precision in PRECISIONS {
+            let (close, wide) = (close.run(&device, precision), wide.run(&device, precision));
+            for (what, close, wide, cols) in [
+                ("out", &close.out, &wide.out, heads.query * heads.dim),
+                ("lse", &close.lse, &wide.lse, heads.query),
+                ("d_qkv", &close.d_qkv, &wide.d_qkv, heads.qkv_cols()),
+            ] {
+                assert_same_bits(what, &wide[..9 * cols], &close[..9 * cols]);
+                assert_same_bits(what, &wide[11 * cols..], &close[9 * cols..]);
+                assert!(wide[9 * cols..11 * cols].iter().all(|value| *value == 0.0), "{what}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
