@@ -18,6 +18,10 @@ pub struct Args {
 pub enum Command {
     /// Align a model with preference data, as a recipe says.
     Align(Align),
+    /// Align many times, as the table `sweep` of a recipe says.
+    Sweep(Sweep),
+    /// Show runs side by side.
+    Compare(Compare),
     /// Align a small model on sample data in a few minutes, and show what changed.
     Quickstart(Quickstart),
     /// Look at preference data, or write a sample of it.
@@ -56,6 +60,34 @@ pub struct Align {
     /// Keep no tokens and no reference log-probabilities for later runs.
     #[arg(long)]
     pub no_cache: bool,
+}
+
+/// Flags of `sweep`.
+#[derive(Debug, clap::Args)]
+pub struct Sweep {
+    /// The recipe with a table `sweep`, a YAML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Run only these, by the names that `--dry-run` shows; may be given many times.
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Show the runs and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Tell more: a line for each step.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Set a key of every run, as `alignment.seed=1`; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Flags of `compare`.
+#[derive(Debug, clap::Args)]
+pub struct Compare {
+    /// Run folders, or folders of run folders.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
 }
 
 /// What can be done with preference data.

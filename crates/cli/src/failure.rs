@@ -48,6 +48,30 @@ pub enum Failure {
     /// `--resume auto` without a folder that the next run will find again.
     #[error("`--resume auto` needs `alignment.output_dir` in the recipe")]
     NowhereToResume,
+    /// A run that the sweep does not have.
+    #[error("the sweep has no run `{name}`")]
+    NoSuchRun {
+        /// What was asked for.
+        name: String,
+        /// The runs that it has.
+        known: Vec<String>,
+    },
+    /// Runs of a sweep failed; each said why.
+    #[error("{} of {of} runs failed: {}", names.len(), names.join(", "))]
+    RunsFailed {
+        /// Which.
+        names: Vec<String>,
+        /// How many runs there are.
+        of: usize,
+        /// The exit code of the first.
+        code: u8,
+    },
+    /// No run lies where runs were to be compared.
+    #[error("no run in `{}`", path.display())]
+    NoRuns {
+        /// The path.
+        path: PathBuf,
+    },
     /// `generate` without a model, and without an adapter that names one.
     #[error("no model to generate with")]
     NoModel,
@@ -85,7 +109,11 @@ impl Failure {
             Self::Hub(error) => hub_code(error),
             Self::Run(error) => run_code(error),
             Self::Io(_) => exit_code::RESOURCES,
-            Self::NowhereToResume | Self::NoModel => exit_code::RECIPE,
+            Self::NowhereToResume
+            | Self::NoModel
+            | Self::NoSuchRun { .. }
+            | Self::NoRuns { .. } => exit_code::RECIPE,
+            Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
             Self::Stopped { signal, .. } if *signal == crate::signals::TERMINATE => {
@@ -104,6 +132,13 @@ impl Failure {
             Self::Run(error) => error.hint(),
             Self::NowhereToResume => {
                 Some("set it, so that the next run finds the same folder".into())
+            }
+            Self::NoSuchRun { known, .. } => Some(format!("it has {}", known.join(", "))),
+            Self::RunsFailed { .. } => {
+                Some("the same command runs those again, and no others".into())
+            }
+            Self::NoRuns { .. } => {
+                Some("give folders that `trueup align` or `trueup sweep` wrote".into())
             }
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),

@@ -15,7 +15,7 @@ mod trainer_state;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;
-pub use events::{Event, Events, Value};
+pub use events::{Event, Events, Value, read as read_events};
 pub use folder::RunFolder;
 pub use timings::Timings;
 pub use trainer_state::TrainerState;

@@ -163,6 +163,22 @@ impl Prepared {
         }
     }
 
+    /// What the objective found in the rows, and what a setting of it amounts to.
+    pub fn remarks(&self) -> Vec<String> {
+        let tally = self.pairs.reports.objective.iter();
+        let mut remarks: Vec<String> =
+            tally.map(|(what, count)| format!("rows: {count} {what}")).collect();
+        let objective = &self.recipe.alignment.objective;
+        if let Some(delta) = objective.modifiers.delta {
+            // At the start the margin is that of the shift alone.
+            let weight = 1.0 / (1.0 + (-objective.beta * delta).exp());
+            remarks.push(format!(
+                "delta {delta}: a pair whose rejected completion alone is not factual pulls with {weight:.4}, others with 0.5"
+            ));
+        }
+        remarks
+    }
+
     /// Trains in a run folder.
     ///
     /// # Errors

@@ -15,8 +15,14 @@ use data::{
     tokenizer::Tokenizer,
 };
 use model::Checkpoint;
+use objectives::Objective;
 
-use crate::{Error, error::Dropped, recipe};
+use crate::{
+    Error,
+    error::Dropped,
+    recipe,
+    rows::{Arrangement, Tally},
+};
 
 /// A model's files: weights, tokenizer, templates.
 pub struct ModelFiles {
@@ -97,6 +103,9 @@ pub struct Reports {
     pub train_pairs: usize,
     /// Pairs to evaluate on.
     pub eval_pairs: usize,
+    /// What the objective found in the rows to train on.
+    #[serde(skip_serializing_if = "Tally::is_empty")]
+    pub objective: Tally,
 }
 
 /// Reads, checks, splits and tokenizes the recipe's data.
@@ -122,7 +131,7 @@ pub fn pairs(
     let options = dataset::Options {
         policy: dataset.policy,
         seed: recipe.alignment.seed,
-        ..dataset::Options::new(Shape::Pairs)
+        shapes: shapes(&recipe.alignment.objective),
     };
     let mut loaded = dataset::load(&dataset.training_sources(), &options)?;
     let mut eval_report = None;
@@ -142,18 +151,39 @@ pub fn pairs(
     let train = tokenization.run(&train, &mut loaded.report)?;
     let report = eval_report.as_mut().unwrap_or(&mut loaded.report);
     let held_out = tokenization.run(&held_out, report)?;
-    if train.examples.is_empty() {
+    let arrangement = Arrangement {
+        objective: &recipe.alignment.objective,
+        flip: recipe.alignment.flip,
+        drop_unordered: dataset.policy.on_invalid == OnInvalid::Drop,
+        max_length: max_length(dataset, files.checkpoint.config().context),
+    };
+    let mut objective = Tally::new();
+    let decisions = train.decisions;
+    let train = arrangement.arrange(train.examples, &mut objective)?;
+    let held_out = arrangement.arrange(held_out.examples, &mut Tally::new())?;
+    if train.is_empty() {
         let text = loaded.report.render_problems();
         return Err(Error::NoPairs { dropped: Dropped { text } });
     }
     let reports = Reports {
-        train_pairs: train.examples.len(),
-        eval_pairs: held_out.examples.len(),
+        train_pairs: train.len(),
+        eval_pairs: held_out.len(),
         train: loaded.report,
         eval: eval_report,
+        objective,
     };
-    let (train, held_out, decisions) = (train.examples, held_out.examples, train.decisions);
     Ok(Pairs { train, held_out, reports, decisions })
+}
+
+/// The shapes of rows that an objective can use.
+fn shapes(objective: &Objective) -> Vec<Shape> {
+    if objective.needs().desirable {
+        vec![Shape::Unpaired, Shape::Pairs]
+    } else if objective.gdpo.is_some() {
+        vec![Shape::Groups, Shape::Pairs]
+    } else {
+        vec![Shape::Pairs]
+    }
 }
 
 /// The recipe's limit on tokens, resolved.

@@ -14,6 +14,9 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 /// The file of a checkpoint that holds what the objective remembers.
 const OBJECTIVE: &str = "objective.json";
 
+/// The file of a run folder that says how far each label is believed.
+const POSTERIORS: &str = "posteriors.jsonl";
+
 /// A run folder, open for a run that goes on.
 pub struct RunLog<'a> {
     folder: RunFolder,
@@ -184,6 +187,7 @@ impl<'a> RunLog<'a> {
         }
         self.write_weights(self.folder.root(), trainer)?;
         self.files.write_tokenizer(self.folder.root())?;
+        write_posteriors(&self.folder.root().join(POSTERIORS), trainer)?;
         self.events.sync()?;
         Ok(self.folder.finish(&self.state(trainer, true))?)
     }
@@ -219,6 +223,19 @@ impl<'a> RunLog<'a> {
             log_history: self.history.logged(self.settings.logging_steps),
         }
     }
+}
+
+fn write_posteriors(path: &Path, trainer: &Trainer) -> Result<(), Error> {
+    let posteriors = trainer.posteriors()?;
+    if posteriors.is_empty() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for posterior in posteriors {
+        text.push_str(&serde_json::to_string(&posterior).map_err(std::io::Error::other)?);
+        text.push('\n');
+    }
+    Ok(run::atomic::write(path, text.as_bytes())?)
 }
 
 fn write_remembered(path: &Path, state: &State) -> Result<(), Error> {

@@ -40,6 +40,19 @@ pub struct Trainer {
     pub routine: Routine,
 }
 
+/// What RE-PO thinks of a row's label.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Posterior {
+    /// The row.
+    pub id: String,
+    /// Who labelled it; empty where the rows do not say.
+    pub annotator: String,
+    /// How likely it is that the label is right.
+    pub posterior: f64,
+    /// Chosen minus rejected reward.
+    pub margin: f64,
+}
+
 /// When a run saves and evaluates.
 #[derive(Clone, Debug)]
 pub struct Routine {
@@ -186,6 +199,36 @@ impl Trainer {
             sums.add(example, scores, outcome);
         }
         Ok(sums)
+    }
+
+    /// How likely each row's label is right, by RE-PO under the weights as they are; least likely
+    /// first. Empty for other objectives.
+    ///
+    /// # Errors
+    ///
+    /// A reference value that is missing.
+    pub fn posteriors(&self) -> Result<Vec<Posterior>, Error> {
+        if self.objective.modifiers.reliability.is_none() {
+            return Ok(Vec::new());
+        }
+        let all = self.batches.visited();
+        let mut scores = Vec::with_capacity(all.len());
+        for batch in micro_batches(&self.train, &all, self.routine.tokens_per_micro_batch) {
+            let scored = self.policy.score(&batch.rows, true)?.completions;
+            scores.extend(by_row(&self.train, &batch.pairs, &scored));
+        }
+        let groups = self.groups(&self.train, &all, &scores)?;
+        let judged = self.objective.evaluate(&mut self.state.clone(), &groups).groups;
+        let posterior = |((row, group), outcome): ((&usize, &Group), &GroupOutcome)| Posterior {
+            id: self.train[*row].id.clone(),
+            annotator: group.annotator.clone(),
+            posterior: outcome.posterior.unwrap_or(f64::NAN),
+            margin: outcome.margin(),
+        };
+        let mut posteriors: Vec<Posterior> =
+            all.iter().zip(&groups).zip(&judged).map(posterior).collect();
+        posteriors.sort_by(|left, right| left.posterior.total_cmp(&right.posterior));
+        Ok(posteriors)
     }
 
     /// The objective's view of rows.

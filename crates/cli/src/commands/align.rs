@@ -88,7 +88,8 @@ fn wanted(args: &Align, recipe: &Recipe, timestamp: &str) -> Result<Resume, Fail
     })
 }
 
-fn train(
+/// Trains as a recipe says.
+pub(super) fn train(
     args: &Align,
     mut recipe: Recipe,
     resume: &Resume,
@@ -176,6 +177,9 @@ fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
         reports.train_pairs, reports.eval_pairs
     ));
     terminal.print(&reports.train.render_problems());
+    for remark in prepared.remarks() {
+        terminal.print(&format!("{remark}\n"));
+    }
     terminal.print(&format!(
         "steps: {}; trained numbers: {}; memory: {}; threads: {}\n",
         prepared.batches().total_steps(),

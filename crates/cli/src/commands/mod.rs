@@ -2,11 +2,13 @@
 
 mod align;
 mod cache;
+mod compare;
 mod data;
 mod doctor;
 mod generate;
 mod plan;
 mod quickstart;
+mod sweep;
 
 use crate::{
     args::{Command, Data},
@@ -22,6 +24,8 @@ use crate::{
 pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
     match command {
         Command::Align(args) => align::run(args, terminal),
+        Command::Sweep(args) => sweep::run(args, terminal),
+        Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),

@@ -290,7 +290,12 @@ const DATED: &[Probe] = &[
 ];
 
 const OBJECTIVE: &[Probe] = &[
-    probe("alignment.method", "gdpo", &[], Refused("gdpo")),
+    probe(
+        "alignment.method",
+        "gdpo",
+        &[],
+        Seen(|a, b| a.series("group_loss").is_empty() && near(b.first("group_loss"), 2_f64.ln())),
+    ),
     probe(
         "alignment.output_dir",
         "elsewhere",
@@ -318,6 +323,175 @@ const OBJECTIVE: &[Probe] = &[
     ),
     probe("alignment.group_delay_size", "4", &[], Noted("group_delay_size")),
     probe("alignment.group_delay_weight", "0.5", &[], Noted("group_delay_weight")),
+];
+
+/// Another first loss.
+const OTHER_LOSS: Effect = Seen(|a, b| a.first("loss") != b.first("loss"));
+
+/// Groups of four in place of pairs.
+const GROUPS: &[&str] = &["alignment.method=gdpo", "dataset.path=groups.jsonl"];
+
+/// Settings of losses; the policy differs from its reference, so that what scales differences shows.
+const LOSSES: &[Probe] = &[
+    probe(
+        "alignment.loss_weights",
+        "[1, 0.5]",
+        &["model.adapter=first", "model.reference=base", "alignment.loss_type=[sigmoid, hinge]"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.reward_shift",
+        "true",
+        &["model.adapter=first", "model.reference=base", "alignment.loss_type=bco_pair"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.discopop_tau",
+        "0.5",
+        &["model.adapter=first", "model.reference=base", "alignment.loss_type=discopop"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.dpop_lambda",
+        "5",
+        &["model.adapter=first", "model.reference=base", "alignment.loss_type=dpop"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.simpo_gamma",
+        "1.5",
+        &["model.adapter=first", "alignment.loss_type=simpo"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.cpo_alpha",
+        "0",
+        &["model.adapter=first", "alignment.loss_type=simpo"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.alpha",
+        "0.5",
+        &["model.adapter=first", "alignment.loss_type=cpo"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.gamma_beta_ratio",
+        "0.4",
+        &["model.adapter=first", "alignment.loss_type=lmpo"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.repo_gamma",
+        "3",
+        &["model.adapter=first", "alignment.loss_type=repo"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.rpo_distance",
+        "sq",
+        &["model.adapter=first", "model.reference=base", "alignment.loss_type=rpo"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.gt_reward_scale",
+        "0.1",
+        &["model.adapter=first", "model.reference=base", "alignment.loss_type=rpo"],
+        OTHER_LOSS,
+    ),
+    probe("alignment.desirable_weight", "2", &["alignment.loss_type=kto"], OTHER_LOSS),
+    probe(
+        "alignment.undesirable_weight",
+        "2",
+        &["alignment.loss_type=apo_zero_unpaired"],
+        OTHER_LOSS,
+    ),
+    probe("alignment.delta", "10", &["model.adapter=first", "model.reference=base"], OTHER_LOSS),
+    probe(
+        "alignment.f_divergence_type",
+        "js_divergence",
+        &["model.adapter=first", "model.reference=base"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.f_alpha_divergence_coef",
+        "0.25",
+        &[
+            "model.adapter=first",
+            "model.reference=base",
+            "alignment.f_divergence_type=alpha_divergence",
+        ],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.ld_alpha",
+        "0.25",
+        &["model.adapter=first", "model.reference=base"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.use_weighting",
+        "true",
+        &["model.adapter=first", "model.reference=base"],
+        OTHER_LOSS,
+    ),
+    probe("alignment.rpo_alpha", "1", &["model.adapter=first", "model.reference=base"], OTHER_LOSS),
+    probe(
+        "alignment.confidence_weighting",
+        "true",
+        &["model.adapter=first", "model.reference=base"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.confidence_floor",
+        "0.9",
+        &["model.adapter=first", "model.reference=base", "alignment.confidence_weighting=true"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.preference_warmup_epochs",
+        "1",
+        &["model.adapter=first", "model.reference=base"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.reliability",
+        "0.7",
+        &["model.adapter=first", "model.reference=base"],
+        OTHER_LOSS,
+    ),
+    probe(
+        "alignment.reliability_rate",
+        "1",
+        &["model.adapter=first", "model.reference=base", "alignment.reliability=0.9"],
+        Seen(|a, b| {
+            a.first("loss") == b.first("loss") && a.series("loss")[1] != b.series("loss")[1]
+        }),
+    ),
+    probe(
+        "alignment.flip",
+        "true",
+        &["alignment.delta=10", "dataset.path=unflipped.jsonl"],
+        Seen(|a, b| {
+            let tally = b.json("data.json")["objective"].clone();
+            a.code == Some(3) && tally["flipped: the rejected completion alone was factual"] == 16
+        }),
+    ),
+    probe(
+        "alignment.group_delay_size",
+        "2",
+        GROUPS,
+        Seen(|a, b| b.first("num_tokens") < a.first("num_tokens")),
+    ),
+    probe("alignment.group_delay_weight", "2", GROUPS, OTHER_LOSS),
+    probe(
+        "alignment.group_term",
+        "pairs",
+        GROUPS,
+        Seen(|a, b| a.first("group_loss") != b.first("group_loss")),
+    ),
+    probe("alignment.group_term", "pairs", &[], Refused("`alignment.group_term` has no effect")),
+    probe("alignment.simpo_gamma", "1", &[], Refused("`alignment.simpo_gamma` has no effect")),
 ];
 
 const TUNING: &[Probe] = &[
@@ -523,6 +697,10 @@ fn row(number: u32) -> Value {
         "rejected": format!("no idea, ask somebody else{more}"),
         "good": format!("certainly {number}"),
         "bad": format!("hardly {number}"),
+        "h_w": 0,
+        "h_l": number % 2,
+        "margin": f64::from(number % 3),
+        "annotator": format!("a{}", number % 2),
     })
 }
 
@@ -558,6 +736,16 @@ fn home() -> Home {
     home.write("against.jsonl", &lines(&(20..23).map(swapped).collect::<Vec<_>>()));
     home.write("splits/train.jsonl", &lines(&rows));
     home.write("splits/other.jsonl", &lines(&eval));
+    let groups = rows.iter().map(|row| {
+        let responses = ["chosen", "good", "bad", "rejected"].map(|side| row[side].clone());
+        json!({"prompt": row["prompt"], "responses": responses, "scores": [3, 2, 1, 0]})
+    });
+    home.write("groups.jsonl", &lines(&groups.collect::<Vec<_>>()));
+    let mut unflipped = rows.clone();
+    for row in &mut unflipped {
+        (row["h_w"], row["h_l"]) = (json!(1), json!(0));
+    }
+    home.write("unflipped.jsonl", &lines(&unflipped));
     let mut rough = rows.clone();
     rough.push(row(3));
     rough.push(json!({"prompt": "no answers"}));
@@ -627,7 +815,7 @@ fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) ->
 
 #[test]
 fn every_key_changes_what_it_says_or_is_refused() {
-    let groups = [MODEL, DATASET, DATED, OBJECTIVE, TUNING, RATES, OPTIMIZER, SAVING];
+    let groups = [MODEL, DATASET, DATED, OBJECTIVE, LOSSES, TUNING, RATES, OPTIMIZER, SAVING];
     let probes: Vec<&Probe> = groups.into_iter().flatten().collect();
     let probed: BTreeSet<String> = probes.iter().map(|probe| probe.key.to_owned()).collect();
     let keys: BTreeSet<String> = KEYS.iter().map(train::recipe::Key::path).collect();

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use model::LoraSettings;
-use objectives::{Loss, Objective};
+use objectives::Objective;
 
 use super::{
     dataset::Dataset,
     model::Model,
+    objective,
     problem::{Note, What},
     read::{POSITIVE, Section, Words},
     saving::{self, Evaluation},
@@ -25,6 +26,8 @@ pub struct Alignment {
     pub output_dir: PathBuf,
     /// What is minimized.
     pub objective: Objective,
+    /// Whether completions whose labels of factuality are in the wrong order change places.
+    pub flip: bool,
     /// What is trained.
     pub tuning: Tuning,
     /// How fast.
@@ -106,8 +109,7 @@ pub(super) fn read(
     around: Around<'_>,
     notes: &mut Vec<Note>,
 ) -> Option<Alignment> {
-    method(section, notes);
-    let objective = objective(section);
+    let objective = objective::read(section, notes);
     let has_adapter = around.model.is_some_and(|model| model.adapter.is_some());
     let tuning = tuning::read(section, has_adapter, notes);
     let save_steps = section.count("save_steps", 1).unwrap_or(500);
@@ -116,6 +118,7 @@ pub(super) fn read(
     Some(Alignment {
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
         objective: objective?,
+        flip: section.flag("flip").unwrap_or(false),
         tuning,
         rates: rates(section),
         optimizer: optimizer(section),
@@ -143,44 +146,6 @@ pub(super) const CHECKPOINTING: Words<Option<bool>> =
 
 fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
     section.count(key, 1).map_or(default, |count| count as usize)
-}
-
-/// The method, and the keys that belong to one.
-fn method(section: &mut Section<'_>, notes: &mut Vec<Note>) {
-    let is_gdpo = section.word("method", "method", &[("dpo", false), ("gdpo", true)]);
-    let both = Some("need at least chosen + rejected responses");
-    let size = section.count_hinted("group_delay_size", 2, both);
-    let weight = section.number("group_delay_weight", 0.0.., ">= 0");
-    if is_gdpo == Some(true) {
-        let what = "`alignment.method: gdpo`".into();
-        let hint = "use `method: dpo`, with one pair a line";
-        section.report("method", What::NotYet { what, hint });
-        return;
-    }
-    notes.extend(size.map(|_| Note::GroupDelaySize));
-    notes.extend(weight.map(|_| Note::GroupDelayWeight));
-}
-
-fn objective(section: &mut Section<'_>) -> Option<Objective> {
-    let beta = section.number("beta", POSITIVE, "> 0").unwrap_or(0.1);
-    let label_smoothing =
-        section.number("label_smoothing", 0.0..0.5, ">= 0 and < 0.5").unwrap_or(0.0);
-    let words = &[("sigmoid", Loss::Sigmoid), ("hinge", Loss::Hinge), ("ipo", Loss::Ipo)];
-    let loss = if section.has("loss_type") {
-        section.word("loss_type", "loss_type", words)?
-    } else {
-        Loss::Sigmoid
-    };
-    let mut objective = Objective::new(loss, beta);
-    if loss == Loss::Sigmoid {
-        objective.label_smoothing = label_smoothing;
-    } else if 0.0 < label_smoothing {
-        let is_hinge = loss == Loss::Hinge;
-        let when = if is_hinge { "with `loss_type: hinge`" } else { "with `loss_type: ipo`" };
-        let hint = "remove it, or use `loss_type: sigmoid`";
-        section.refuse("label_smoothing", when, hint);
-    }
-    Some(objective)
 }
 
 fn rates(section: &mut Section<'_>) -> Rates {

@@ -9,12 +9,14 @@ mod dataset;
 mod difference;
 mod keys;
 mod model;
+mod objective;
 mod overrides;
 mod peers;
 mod problem;
 mod read;
 mod render;
 mod saving;
+mod sweep;
 mod tree;
 mod tuning;
 
@@ -33,6 +35,7 @@ pub use model::{Model, Precision, Reference};
 pub use overrides::Override;
 pub use problem::{Note, Place, Problem, Problems, What};
 pub use saving::{Evaluation, Metric};
+pub use sweep::{SweepRun, check_sweep, read_sweep};
 
 use crate::Error;
 use problem::What::{NotASection, NotYet};
@@ -144,6 +147,13 @@ fn from_tree(
     let around = alignment::Around { model: model.as_ref(), dataset: dataset.as_ref(), output_dir };
     let alignment =
         section("alignment", &entries, problems, |section| alignment::read(section, around, notes));
+    if alignment.as_ref().is_some_and(|alignment| !alignment.objective.needs_reference()) {
+        let _ = section("model", &entries, problems, |section| {
+            let hint = "remove it, or use a loss that is held to a reference";
+            section.refuse("reference", "with a loss that has no reference", hint);
+            Some(())
+        });
+    }
     Some(Recipe { model: model?, dataset: dataset?, alignment: alignment?, device, threads })
 }
 
@@ -171,9 +181,13 @@ fn section<T>(
 fn dialect(entries: &[Entry]) -> Option<Problem> {
     entries.iter().find_map(|entry| {
         let (what, hint) = match (&*entry.key, &entry.node.value) {
-            ("models" | "original_dpo" | "modified_dpo" | "factual_dpo" | "sweep", _) => (
+            ("models" | "original_dpo" | "modified_dpo" | "factual_dpo", _) => (
                 format!("a sweep (`{}:`)", entry.key),
-                "write one recipe a run, with `model`, `dataset` and `alignment`, and run `trueup align` on each",
+                "write one recipe with a table `sweep:`, and run `trueup sweep` on it",
+            ),
+            ("sweep", _) => (
+                "a sweep with `trueup align`".into(),
+                "run `trueup sweep --config` on this file",
             ),
             ("training", _) => (
                 "fine-tuning (`training:`)".into(),

@@ -38,7 +38,7 @@ pub(super) fn apply(root: &mut Vec<Entry>, overrides: &[Override], problems: &mu
     }
 }
 
-fn put(root: &mut Vec<Entry>, path: &str, node: Node, place: &Place) {
+pub(super) fn put(root: &mut Vec<Entry>, path: &str, node: Node, place: &Place) {
     let Some((section, key)) = path.split_once('.') else {
         put_entry(root, path, node, place);
         return;

@@ -124,9 +124,9 @@ pub enum What {
         /// The key, with its section.
         key: String,
         /// When: the setting that makes it void.
-        when: &'static str,
+        when: String,
         /// What to do.
-        hint: &'static str,
+        hint: String,
     },
     /// Two settings that contradict each other.
     #[error("{first} and {second} contradict each other")]
@@ -167,8 +167,8 @@ impl Problem {
             What::OutOfRange { hint, .. } | What::Unsupported { hint, .. } => {
                 return hint.map(Into::into);
             }
-            What::NotYet { hint, .. } | What::NoEffect { hint, .. } => (*hint).into(),
-            What::Conflict { hint, .. } => hint.clone(),
+            What::NotYet { hint, .. } => (*hint).into(),
+            What::NoEffect { hint, .. } | What::Conflict { hint, .. } => hint.clone(),
             What::BadOverride => "for example `--set alignment.beta=0.3`".into(),
         })
     }

@@ -62,9 +62,15 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a key that has a value and can have no effect.
-    pub(super) fn refuse(&mut self, key: &'static str, when: &'static str, hint: &'static str) {
+    pub(super) fn refuse(
+        &mut self,
+        key: &'static str,
+        when: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         if self.has(key) {
             let key_path = format!("{}.{key}", self.name);
+            let (when, hint) = (when.into(), hint.into());
             self.report(key, What::NoEffect { key: key_path, when, hint });
         }
     }

@@ -13,6 +13,7 @@ use super::{
     alignment::CHECKPOINTING,
     dataset::{FORMATS, INVALID, REPEATED, SIDES, Source, TEMPLATES},
     keys::SECTIONS,
+    objective,
     read::Words,
 };
 use crate::schedule::{SchedulerType, Warmup};
@@ -93,14 +94,14 @@ fn dataset(dataset: &Dataset) -> Vec<Row> {
 fn training(alignment: &Alignment) -> Vec<Row> {
     let row = |key, value| ("alignment", key, value);
     let mut rows = vec![
-        row("method", "dpo".into()),
+        row("method", if alignment.objective.gdpo.is_some() { "gdpo" } else { "dpo" }.into()),
         row("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
     ];
-    let objective = &alignment.objective;
-    rows.push(row("beta", number(objective.beta)));
-    rows.push(row("loss_type", objective.name().into()));
-    if objective.terms.iter().any(|term| term.loss.smooths()) {
-        rows.push(row("label_smoothing", number(objective.label_smoothing)));
+    rows.extend(
+        objective::rows(&alignment.objective).into_iter().map(|(key, value)| row(key, value)),
+    );
+    if alignment.objective.modifiers.delta.is_some() {
+        rows.push(row("flip", alignment.flip.to_string()));
     }
     rows.push(row("use_lora", (alignment.tuning != Tuning::Full).to_string()));
     if let Tuning::Lora(lora) = &alignment.tuning {
@@ -186,7 +187,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The shortest text that reads back to the same number, with the point that YAML 1.1 wants.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let text = format!("{value:?}");
     match text.split_once('e') {
         Some((mantissa, exponent)) => {
@@ -198,7 +199,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 

@@ -1,0 +1,85 @@
+//! `trueup sweep`: many runs from one recipe, one after the other.
+//!
+//! Runs share the caches of tokens and of reference log-probabilities, so what one has computed
+//! the next ones find. A finished run is passed over, an interrupted one goes on, and one that
+//! fails does not stop the others.
+
+use train::recipe::{self, Override, SweepRun};
+
+use super::align;
+use crate::{
+    args::{Align, Sweep},
+    environment,
+    failure::Failure,
+    terminal::Terminal,
+};
+
+/// Runs what the table says.
+pub(super) fn run(args: &Sweep, terminal: &mut Terminal) -> Result<(), Failure> {
+    let overrides: Vec<Override> = args.set.iter().map(|text| Override::set(text)).collect();
+    let all = recipe::read_sweep(&args.config, &overrides)?;
+    if let Some(name) = args.only.iter().find(|name| all.iter().all(|run| run.name != **name)) {
+        let known = all.into_iter().map(|run| run.name).collect();
+        return Err(Failure::NoSuchRun { name: name.clone(), known });
+    }
+    let is_wanted = |run: &SweepRun| args.only.is_empty() || args.only.contains(&run.name);
+    let runs: Vec<SweepRun> = all.into_iter().filter(is_wanted).collect();
+    if args.dry_run {
+        return show(&runs, terminal);
+    }
+    let mut failures = Vec::new();
+    for (index, run) in runs.iter().enumerate() {
+        terminal.print(&format!("run {}/{}: {}\n", index + 1, runs.len(), run.name));
+        match one(args, run, terminal) {
+            Ok(()) => {}
+            Err(stopped @ (Failure::Stopped { .. } | Failure::Pipe)) => return Err(stopped),
+            Err(failure) => {
+                terminal.print(&failure.render());
+                failures.push((run.name.clone(), failure.exit_code()));
+            }
+        }
+    }
+    let folders: Vec<_> =
+        runs.iter().map(|run| run.checked.recipe.alignment.output_dir.clone()).collect();
+    super::compare::show(&folders, terminal)?;
+    match failures.first() {
+        None => Ok(()),
+        Some((_, code)) => {
+            let (code, of) = (*code, runs.len());
+            let names = failures.into_iter().map(|(name, _)| name).collect();
+            Err(Failure::RunsFailed { names, of, code })
+        }
+    }
+}
+
+fn one(args: &Sweep, run: &SweepRun, terminal: &mut Terminal) -> Result<(), Failure> {
+    let flags = Align {
+        config: args.config.clone(),
+        resume: Some("auto".into()),
+        device: None,
+        dry_run: false,
+        verbose: args.verbose,
+        set: args.set.clone(),
+        no_cache: false,
+    };
+    for note in &run.checked.notes {
+        terminal.note(&note.to_string());
+    }
+    align::train(
+        &flags,
+        run.checked.recipe.clone(),
+        &train::resume::Resume::Auto,
+        environment::unix_seconds(),
+        terminal,
+    )
+}
+
+/// The names of the runs, and where each goes.
+fn show(runs: &[SweepRun], terminal: &Terminal) -> Result<(), Failure> {
+    let width = runs.iter().map(|run| run.name.len()).max().unwrap_or(0);
+    let line = |run: &SweepRun| {
+        let folder = run.checked.recipe.alignment.output_dir.display();
+        format!("{:width$}  {folder}\n", run.name)
+    };
+    terminal.data(&runs.iter().map(line).collect::<String>())
+}
