@@ -335,7 +335,7 @@ const GROUPS: &[&str] = &["alignment.method=gdpo", "dataset.path=groups.jsonl"];
 const LOSSES: &[Probe] = &[
     probe(
         "alignment.loss_weights",
-        "[1, 0.5]",
+        "[0.5, 1]",
         &["model.adapter=first", "model.reference=base", "alignment.loss_type=[sigmoid, hinge]"],
         OTHER_LOSS,
     ),
@@ -354,7 +354,12 @@ const LOSSES: &[Probe] = &[
     probe(
         "alignment.dpop_lambda",
         "5",
-        &["model.adapter=first", "model.reference=base", "alignment.loss_type=dpop"],
+        &[
+            "model.adapter=first",
+            "model.reference=base",
+            "alignment.loss_type=dpop",
+            "dataset.path=against.jsonl",
+        ],
         OTHER_LOSS,
     ),
     probe(
@@ -758,7 +763,7 @@ fn home() -> Home {
     let template = fs::read_to_string(model.join("chat_template.jinja")).unwrap();
     let dated = format!("{{{{ strftime_now('%d %m %Y') }}}}\n{template}");
     home.write("dated/chat_template.jinja", &dated);
-    let adapter = ["alignment.lora_r=2", "alignment.learning_rate=0.1"];
+    let adapter = ["alignment.lora_r=2", "alignment.max_steps=2", "alignment.warmup_ratio=0"];
     let status = home.finish("first", &adapter.map(|set| ["--set", set]).concat());
     assert!(status.success(), "the adapter to go on from");
     home
