@@ -175,10 +175,11 @@ impl Trainer {
                 0.0
             };
             let (policy_logp, token_count) = (score.logp, score.token_count);
-            Ok(Completion { policy_logp, reference_logp, token_count })
+            let rest = Completion::default();
+            Ok(Completion { policy_logp, reference_logp, token_count, ..rest })
         };
         let completions = entry_keys(example).zip(scores).map(completion);
-        Ok(Group { completions: completions.collect::<Result<_, Error>>()? })
+        Ok(Group::ranked(completions.collect::<Result<_, Error>>()?))
     }
 }
 

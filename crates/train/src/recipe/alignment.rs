@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use model::LoraSettings;
-use objectives::{Hinge, Ipo, Objective, Sigmoid};
+use objectives::{Loss, Objective};
 
 use super::{
     dataset::Dataset,
@@ -165,16 +165,17 @@ fn objective(section: &mut Section<'_>) -> Option<Objective> {
     let beta = section.number("beta", POSITIVE, "> 0").unwrap_or(0.1);
     let label_smoothing =
         section.number("label_smoothing", 0.0..0.5, ">= 0 and < 0.5").unwrap_or(0.0);
-    let words = &[("sigmoid", 0), ("hinge", 1), ("ipo", 2)];
-    let loss_type =
-        if section.has("loss_type") { section.word("loss_type", "loss_type", words)? } else { 0 };
-    let objective = match loss_type {
-        0 => return Some(Objective::Sigmoid(Sigmoid { beta, label_smoothing })),
-        1 => Objective::Hinge(Hinge { beta }),
-        _ => Objective::Ipo(Ipo { beta }),
+    let words = &[("sigmoid", Loss::Sigmoid), ("hinge", Loss::Hinge), ("ipo", Loss::Ipo)];
+    let loss = if section.has("loss_type") {
+        section.word("loss_type", "loss_type", words)?
+    } else {
+        Loss::Sigmoid
     };
-    if 0.0 < label_smoothing {
-        let is_hinge = matches!(objective, Objective::Hinge(_));
+    let mut objective = Objective::new(loss, beta);
+    if loss == Loss::Sigmoid {
+        objective.label_smoothing = label_smoothing;
+    } else if 0.0 < label_smoothing {
+        let is_hinge = loss == Loss::Hinge;
         let when = if is_hinge { "with `loss_type: hinge`" } else { "with `loss_type: ipo`" };
         let hint = "remove it, or use `loss_type: sigmoid`";
         section.refuse("label_smoothing", when, hint);

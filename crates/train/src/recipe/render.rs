@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 
 use ::data::template::Moment;
 use ::model::Targets;
-use objectives::Objective;
 
 use super::{
     Alignment, Dataset, Device, Model, Precision, Recipe, Reference, Tuning,
@@ -97,14 +96,12 @@ fn training(alignment: &Alignment) -> Vec<Row> {
         row("method", "dpo".into()),
         row("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
     ];
-    let (beta, smoothing) = match alignment.objective {
-        Objective::Sigmoid(sigmoid) => (sigmoid.beta, Some(sigmoid.label_smoothing)),
-        Objective::Hinge(hinge) => (hinge.beta, None),
-        Objective::Ipo(ipo) => (ipo.beta, None),
-    };
-    rows.push(row("beta", number(beta)));
-    rows.push(row("loss_type", alignment.objective.name().into()));
-    rows.extend(smoothing.map(|smoothing| row("label_smoothing", number(smoothing))));
+    let objective = &alignment.objective;
+    rows.push(row("beta", number(objective.beta)));
+    rows.push(row("loss_type", objective.name().into()));
+    if objective.terms.iter().any(|term| term.loss.smooths()) {
+        rows.push(row("label_smoothing", number(objective.label_smoothing)));
+    }
     rows.push(row("use_lora", (alignment.tuning != Tuning::Full).to_string()));
     if let Tuning::Lora(lora) = &alignment.tuning {
         rows.push(row("lora_r", lora.r.to_string()));
