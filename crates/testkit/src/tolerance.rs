@@ -3,6 +3,23 @@
 /// The same f64 arithmetic in another order: a few units in the last place, no more.
 pub const SAME_F64_ARITHMETIC: f64 = 1e-13;
 
+/// Relative: an objective in f64 against 200 digits. A chain of some ten functions, each a few units
+/// in the last place; a slope near its zero cancels a digit or two.
+pub const OBJECTIVE_F64: f64 = 1e-12;
+
+/// Absolute: slopes by central differences of step 1e-60 have an error of its square; below this
+/// nothing is compared.
+pub const DIFFERENCE_NOISE: f64 = 1e-100;
+
+/// Relative: an objective against TRL's statements; some of those round to f32 on the way.
+pub const OBJECTIVE_TRL: f64 = 1e-6;
+
+/// Absolute: values that a page prints with six digits after the point.
+pub const SIX_PRINTED_DIGITS: f64 = 5.1e-7;
+
+/// Absolute: values that a page prints with nine digits after the point.
+pub const NINE_PRINTED_DIGITS: f64 = 5.1e-10;
+
 /// Relative: the mean square of 9,216 uniform draws strays 0.9 % at one standard error.
 pub const UNIFORM_MEAN_SQUARE: f64 = 0.05;
 

@@ -219,7 +219,7 @@ impl Prepared {
         Ok(Some(Trainer {
             optimizer: Optimizer::new(alignment.optimizer, policy.arena().values.len()),
             policy,
-            objective: alignment.objective,
+            objective: alignment.objective.clone(),
             state: State::default(),
             schedule: Schedule::new(
                 rates.lr_scheduler_type,
