@@ -414,7 +414,9 @@ def freeze(s, rows, before, epoch):
             spread = mp.sqrt(sum((m - mean) ** 2 for m in margins) / (n - 1)) if n > 1 else mp.mpf(0)
             mix = lambda key, now: mp.mpf(9) / 10 * before[key] + mp.mpf(1) / 10 * now if key in before else now
             after["lmpo/mean"] = mix("lmpo/mean", mean)
-            after["lmpo/deviation"] = mix("lmpo/deviation", spread) if spread else before.get("lmpo/deviation", spread)
+            # The first spread sets the deviation, a call without one leaves it.
+            known = before.get("lmpo/deviation")
+            after["lmpo/deviation"] = mix("lmpo/deviation", spread) if spread and known else spread or known or spread
             average, deviation = after["lmpo/mean"], after["lmpo/deviation"]
             scaled = [(m - average) / deviation / 5 if deviation else mp.mpf(0) for m in margins]
             held["margins"] = {id(row["key"]): m for row, m in zip(rows, scaled)}

@@ -19,7 +19,8 @@ use crate::{
 /// loss    = ln(1 + exp(beta * gamma_beta_ratio - gap))
 /// ```
 ///
-/// `average` and `deviation` of `m` move by a tenth with every call; the first call sets them.
+/// `average` and `deviation` of `m` move by a tenth with every call. The first call sets the average,
+/// the first call with a spread the deviation; until then the margin is 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lmpo {
     /// The home advantage of the rejected completion over `beta`, in nats a token; at least 0,
