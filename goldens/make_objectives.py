@@ -571,8 +571,8 @@ PAIR_SETTINGS = {
         one("cpo", 0.1, cpo_alpha=0.0, alpha=0.0625), one("cpo", 0.1, cpo_alpha=0.0, alpha=-0.0625),
     ],
     "orpo": [one("orpo", 0.1), one("orpo", 0.5)],
-    "repo": [one("repo", gamma=0.5), one("repo", gamma=1.5)],
-    "repo_pp": [one("repo_pp", 2.0, gamma=0.5), one("repo_pp", 0.25, gamma=1.5)],
+    "repo": [one("repo", gamma=0.5), one("repo", gamma=1.25)],
+    "repo_pp": [one("repo_pp", 2.0, gamma=0.5), one("repo_pp", 0.25, gamma=1.25)],
 }
 SCORED = ({"score": 7.5}, {"score": 5.25})
 
