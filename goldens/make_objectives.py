@@ -106,7 +106,7 @@ def sigmoid(t, s, c, r, shift=0):
 
 
 def robust(t, s, c, r, shift=0):
-    """Eq. 8 of arXiv:2403.00409."""
+    """The loss of arXiv:2403.00409."""
     x, e = s["beta"] * (c.score - r.score), s["label_smoothing"]
     return (-(1 - e) * log_sigma(x) + e * log_sigma(-x)) / (1 - 2 * e)
 
@@ -168,7 +168,7 @@ def sigmoid_norm(t, s, c, r, shift=0):
 
 
 def dpop(t, s, c, r, shift=0):
-    """Eq. 3 of arXiv:2402.13228."""
+    """The loss of arXiv:2402.13228."""
     return -log_sigma(s["beta"] * (c.ratio - r.ratio - t["lambda"] * relu(c.reference - c.policy)))
 
 
@@ -655,7 +655,7 @@ def modifiers():
     losses_over = [("sigmoid", {}), ("hinge", {}), ("ipo", {}), ("exo_pair", {}), ("robust", {}), ("discopop", {"tau": 0.05}), ("sigmoid_norm", {})]
     cases = [case(found, one(name, 0.25, smoothing.get(name, 0.0), kind, **more), [pair(found)]) for name, more in losses_over for kind in kinds for found in PAIRS
              if name == "sigmoid" or found in ("both_fall", "both_rise", "one_token", "saturated_wrong")]
-    write("f_divergence", f"The derivatives of section 4 of arXiv:2309.16240 in place of the log-ratio, exponents at most 80. mpmath {mp.__version__}, 200 digits.", cases)
+    write("f_divergence", f"The derivatives of the divergences of arXiv:2309.16240 in place of the log-ratio, exponents at most 80. mpmath {mp.__version__}, 200 digits.", cases)
 
     labels = lambda h_w, h_l: ({"hallucinated": h_w}, {"hallucinated": h_l})
     cases = [case(f"{found} {h}", one("sigmoid", 0.1, e, {"delta": delta}), [pair(found, *labels(*h))])
@@ -670,7 +670,7 @@ def modifiers():
     cases = [case(found, one(name, 0.25, smoothing.get(name, 0.0), {"ld_alpha": alpha, **more}, **params), [tailed(found)])
              for found in ("both_fall", "both_rise", "one_against_many", "prefers_rejected") for alpha in (0.0, 0.5, 1.0)
              for name, more, params in (("sigmoid", {}, {}), ("ipo", {}, {}), ("sigmoid", {"rpo_alpha": 0.5}, {}), ("sft", {}, {}), ("dpop", {}, {"lambda": 5.0}), ("sigmoid", {"f_divergence_type": "js_divergence"}, {}))]
-    write("ld_alpha", f"Eq. 11 of arXiv:2409.06411, for policy and reference. mpmath {mp.__version__}, 200 digits.", cases)
+    write("ld_alpha", f"The weights of arXiv:2409.06411, for policy and reference. mpmath {mp.__version__}, 200 digits.", cases)
 
     weigh = lambda a, b: ({"relative_logp": a}, {"relative_logp": b})
     cases = [case(found, one(name, 0.25, 0.0, {"use_weighting": True, **more}), [pair(found, *weigh(a, b), weight=weight)])

@@ -10,7 +10,7 @@ use crate::{
 /// ```text
 /// u(c)   = (policy - reference)(c)
 /// margin = beta * [u(chosen) - u(rejected) - lambda * max(0, -u(chosen))]
-/// loss   = -ln sigmoid(margin)                                        (Eq. 3)
+/// loss   = -ln sigmoid(margin)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dpop {

@@ -63,11 +63,11 @@ impl Error {
     /// How to fix it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::OutOfRange { key, range, .. } => format!("set `{key}` to a number {range}"),
+            Self::OutOfRange { key, range, .. } => format!("set `{key}` to a number: {range}"),
             Self::NoLoss => "name one, such as `loss_type: sigmoid`".to_owned(),
             Self::NotWith { key, other } => format!("remove `{key}`, or `{other}`"),
             Self::Missing { what, by } => format!("add {what} to the row, or remove `{by}`"),
-            Self::Row { what, range, .. } => format!("give {what} a number {range}"),
+            Self::Row { what, range, .. } => format!("give {what} a number: {range}"),
             Self::Unflipped => {
                 "swap the completions and their labels, which `flip: true` does".to_owned()
             }
@@ -97,7 +97,7 @@ impl fmt::Display for Error {
             }
             Self::NoOrder => write!(f, "the ranks of the completions give no order"),
             Self::Shape { by, completions, wanted } => {
-                write!(f, "the row has {completions} completions, `{by}` takes {wanted}")
+                write!(f, "`{by}` takes {wanted} a row, not {completions}")
             }
             Self::UnknownState { name } => write!(f, "no objective remembers `{name}`"),
         }
@@ -128,5 +128,5 @@ pub(crate) fn at_least_zero(key: &'static str, value: f64) -> Result<(), Error> 
 
 /// An error unless the setting is a number.
 pub(crate) fn finite(key: &'static str, value: f64) -> Result<(), Error> {
-    check(key, value, value.is_finite(), "that is finite")
+    check(key, value, value.is_finite(), "finite")
 }

@@ -12,7 +12,7 @@ use crate::stable::{log_sigmoid, power, sigmoid};
 /// alpha_divergence : (exp((a - 1) u) - 1) / (a - 1)          (u itself at a = 1)
 /// ```
 ///
-/// The derivatives `f'` of section 4 of the paper, up to constants that cancel in a margin.
+/// The derivatives of the paper's divergences, up to constants that cancel in a margin.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum FDivergence {
     /// The reverse Kullback-Leibler divergence, DPO's own.

@@ -87,10 +87,6 @@ impl Gdpo {
     /// Whether a row can be ranked: best first, with at least two places.
     pub(crate) fn check_row(self, group: &Group) -> Result<(), Error> {
         let completions = &group.completions;
-        if completions.len() < 2 {
-            let (by, wanted) = ("gdpo", "at least 2 completions");
-            return Err(Error::Shape { by, completions: completions.len(), wanted });
-        }
         let ranked = completions.iter().filter(|c| c.rank.is_some()).count();
         if ranked != 0 && ranked != completions.len() {
             return Err(Error::Missing { what: "rank of some completions", by: "gdpo" });

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! for the policy and the reference, where `l` is the length of the group's shortest completion:
-//! what a completion says past the length of the other counts for less (Eq. 11 of the paper).
+//! what a completion says past the length of the other counts for less.
 
 use crate::{Completion, Error, error::check};
 

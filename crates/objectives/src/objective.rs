@@ -229,7 +229,7 @@ impl Objective {
 
     fn check_weights(&self) -> Result<(), Error> {
         let modifiers = &self.modifiers;
-        at_least_zero("warmup_epochs", modifiers.warmup_epochs)?;
+        at_least_zero("preference_warmup_epochs", modifiers.warmup_epochs)?;
         if let Some(confidence) = modifiers.confidence {
             confidence.check()?;
         }
@@ -280,7 +280,7 @@ impl Objective {
         }
         let scores = group.completions.iter().filter_map(|completion| completion.score);
         if let Some(value) = scores.into_iter().find(|score| !score.is_finite()) {
-            return Err(Error::Row { what: "score", value, range: "that is finite" });
+            return Err(Error::Row { what: "score", value, range: "finite" });
         }
         if needs.factuality {
             delta::check_row(group)?;
@@ -290,13 +290,12 @@ impl Objective {
 
     fn check_shape(&self, group: &Group, needs: Needs) -> Result<(), Error> {
         let completions = group.completions.len();
-        let by = self.name();
-        let (fits, wanted) = if needs.desirable {
-            (completions == 1, "1 completion")
+        let (fits, by, wanted) = if needs.desirable {
+            (completions == 1, self.name(), "1 completion")
         } else if self.gdpo.is_some() {
-            (2 <= completions, "at least 2 completions")
+            (2 <= completions, "gdpo", "at least 2 completions")
         } else {
-            (completions == 2, "2 completions")
+            (completions == 2, self.name(), "2 completions")
         };
         if fits { Ok(()) } else { Err(Error::Shape { by, completions, wanted }) }
     }

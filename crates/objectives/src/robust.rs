@@ -4,7 +4,7 @@
 //! loss = [-(1 - s) * ln sigmoid(margin) + s * ln sigmoid(-margin)] / (1 - 2 s)
 //! ```
 //!
-//! Eq. 8 of the paper: if a fraction `s` of the labels is flipped at random, the mean of this loss
+//! From the paper: if a fraction `s` of the labels is flipped at random, the mean of this loss
 //! is that of DPO on the true labels.
 
 use crate::{

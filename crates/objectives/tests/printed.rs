@@ -1,5 +1,7 @@
 //! The values that papers, programs and their users print, each worked out by hand or by them.
 
+#![expect(clippy::approx_constant, reason = "ln 2 is printed as what it is: a loss")]
+
 use objectives::{
     BcoPair, Completion, Cpo, Discopop, FDivergence, Gdpo, Group, GroupTerm, Loss, Modifiers,
     Objective, Outcomes, Reliability, Repo, Simpo, State,
