@@ -1,5 +1,7 @@
 //! What is refused before anything is trained, and what an objective asks for.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use objectives::{
     BcoPair, Completion, Confidence, Cpo, Discopop, Distance, Dpop, Error, FDivergence, Gdpo,
     Group, GroupTerm, Kto, Lmpo, Loss, Modifiers, Needs, Objective, Reliability, Repo, RepoPp, Rpo,

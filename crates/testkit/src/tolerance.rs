@@ -11,6 +11,13 @@ pub const OBJECTIVE_F64: f64 = 1e-12;
 /// nothing is compared.
 pub const DIFFERENCE_NOISE: f64 = 1e-100;
 
+/// Relative: a central difference of step 1e-4 on a sum of losses of up to 1e5, where the second
+/// difference says that the slope moves little; its rounding is 1e-16 of the sum over the step.
+pub const OBJECTIVE_SLOPE: f64 = 4e-6;
+
+/// Relative: sums over rows in another order, and differences of terms that nearly cancel.
+pub const CANCELLED_F64: f64 = 1e-9;
+
 /// Relative: an objective against TRL's statements; some of those round to f32 on the way.
 pub const OBJECTIVE_TRL: f64 = 1e-6;
 
