@@ -726,6 +726,11 @@ def groups():
         cases.append(case(f"{term}, no reference", around(term, 4, 0.5, "simpo", 2.0, **simple), [{"completions": plain[:4]}]))
         cases.append(case(f"{term}, sums without reference", around(term, 4, 0.5, "cpo", 0.25, cpo_alpha=0.25, alpha=0.03125), [{"completions": plain[:4]}]))
         cases.append(case(f"{term}, weighted", around(term, 4, 0.5, more={"confidence_floor": 0.25, "rpo_alpha": 0.5}), [{"completions": plain[:4]}, {"completions": plain[2:5]}]))
+    tails = [{**c, "policy_tail_logp": c["policy_logp"] / 4, "reference_tail_logp": c["reference_logp"] / 2} for c in plain[:3]]
+    cases += [case(f"{term}, tails", around(term, 4, 0.5, more={"ld_alpha": 0.25, "rpo_alpha": 0.5}), [{"completions": tails}]) for term in ("listwise", "epo")]
+    factual = [{**c, "hallucinated": h} for c, h in zip(plain, (0.0, 0.0, 1.0))]
+    cases.append(case("listwise, factual", around("listwise", 4, 0.5, more={"delta": 10.0}), [{"completions": factual}]))
+    cases += [case(f"pairs, {name}", around("pairs", 4, 0.5, name, 0.5, **more), [{"completions": plain[:4]}]) for name, more in (("orpo", {}), ("repo", {"gamma": 0.5}), ("sft", {}), ("ipo", {}))]
     labels = {"three labels": (1.0, 0.5, 0.0), "tied labels": (0.75, 0.75, 0.25, 0.0), "close labels": (0.5625, 0.5, 0.4375)}
     cases += [case(f"lambda, {what}", around("lambda", 5, 1.0), [{"completions": labelled(*found)}]) for what, found in labels.items()]
     for names in (SOME, SOME[:1], FAR, ("undecided", "undecided")):
