@@ -78,12 +78,6 @@ pub(crate) struct Ranked {
 pub(crate) type Term = (f64, Vec<f64>);
 
 impl Gdpo {
-    /// Which of `count` completions, best first, take part: `size` of them, evenly spaced, ends
-    /// included.
-    pub fn members(self, count: usize) -> Vec<usize> {
-        members(count, self.size)
-    }
-
     pub(crate) fn check(self) -> Result<(), Error> {
         let size = self.size as f64;
         crate::error::check("group_delay_size", size, 2.0 <= size, "at least 2")?;
@@ -140,10 +134,8 @@ fn ranks(completions: &[Completion]) -> Vec<u32> {
 
 /// Which of `count` completions take part: `size` of them, evenly spaced, ends included.
 fn members(count: usize, size: usize) -> Vec<usize> {
-    if count <= size {
-        return (0..count).collect();
-    }
-    let (steps, last) = (size - 1, count - 1);
+    let (size, last) = (size.min(count), count.saturating_sub(1));
+    let steps = size.saturating_sub(1).max(1);
     // Rounded to the nearest, halves up.
     (0..size).map(|i| (2 * i * last + steps) / (2 * steps)).collect()
 }

@@ -47,5 +47,5 @@ pub(crate) fn divergence(pairs: &[Pair]) -> f64 {
     let known: Vec<f64> = pairs.iter().filter_map(|pair| pair.mismatched).collect();
     let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
     // `max` would hide a mean that is not a number.
-    if mean <= 0.0 { 0.0 } else { mean }
+    mean.clamp(0.0, f64::INFINITY)
 }

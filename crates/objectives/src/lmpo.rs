@@ -63,7 +63,7 @@ impl Lmpo {
 /// How far the policy is from having the pair right: 0 where it is certain of the chosen one.
 fn margin(pair: &Pair) -> f64 {
     let tokens = f64::midpoint(pair.chosen.tokens, pair.rejected.tokens);
-    let probability = |side: Side| f64::min(0.0, side.mean() * tokens / side.tokens).exp();
+    let probability = |side: Side| (side.mean() * tokens / side.tokens).exp();
     let (chosen, rejected) = (probability(pair.chosen), probability(pair.rejected));
     (1.0 - chosen) * (1.0 - (chosen - rejected).powi(5)) / 2.0
 }

@@ -69,9 +69,9 @@ impl Pair {
         })
     }
 
-    /// The pair as if its label were the other way round.
+    /// The pair as if its label were the other way round; only for pairs without a shift.
     pub(crate) fn swapped(self) -> Self {
-        Self { chosen: self.rejected, rejected: self.chosen, shift: -self.shift, ..self }
+        Self { chosen: self.rejected, rejected: self.chosen, ..self }
     }
 
     /// How much further the policy moved the chosen completion, in nats.

@@ -117,10 +117,11 @@ impl Moments {
     /// A deviation of 0 says that there was nothing to measure it by, and the other one counts.
     pub(crate) fn moved(self, now: Self, kept: f64) -> Self {
         let mix = |before: f64, now: f64| kept * before + (1.0 - kept) * now;
-        let deviation = match (0.0 < self.deviation, 0.0 < now.deviation) {
-            (true, true) => mix(self.deviation, now.deviation),
-            (true, _) => self.deviation,
-            (_, _) => now.deviation,
+        let has_both = 0.0 < self.deviation && 0.0 < now.deviation;
+        let deviation = if has_both {
+            mix(self.deviation, now.deviation)
+        } else {
+            self.deviation + now.deviation
         };
         Self { mean: mix(self.mean, now.mean), deviation }
     }

@@ -578,6 +578,7 @@ fn kinks_have_the_flat_slope() {
     let at = |logp: f64| one(&orpo, &[completion(-1.0, 0.0, 1), completion(logp, 0.0, 1)]);
     assert_eq!(at(0.0).coefficients[1].to_bits(), at(-0.999e-6).coefficients[1].to_bits());
     assert!(1e3 < at(-1.001e-6).coefficients[1]);
+    assert!(1e3 < at(-1e-6).coefficients[1]);
     assert!(at(0.0).coefficients[1].abs() < f64::MIN_POSITIVE);
 }
 
