@@ -78,6 +78,12 @@ pub(crate) struct Ranked {
 pub(crate) type Term = (f64, Vec<f64>);
 
 impl Gdpo {
+    /// Which of `count` completions, best first, take part: `size` of them, evenly spaced, ends
+    /// included.
+    pub fn members(self, count: usize) -> Vec<usize> {
+        members(count, self.size)
+    }
+
     pub(crate) fn check(self) -> Result<(), Error> {
         let size = self.size as f64;
         crate::error::check("group_delay_size", size, 2.0 <= size, "at least 2")?;

@@ -88,7 +88,7 @@ pub use group::{Completion, Group, GroupOutcome, Outcomes, Scored};
 pub use kto::Kto;
 pub use lmpo::Lmpo;
 pub use loss::Loss;
-pub use objective::{Modifiers, Needs, Objective, Term};
+pub use objective::{LossParts, Modifiers, Needs, Objective, Term};
 pub use re_po::Reliability;
 pub use repo::Repo;
 pub use repo_pp::RepoPp;

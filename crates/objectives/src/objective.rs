@@ -79,6 +79,17 @@ pub struct Needs {
     pub epoch: bool,
 }
 
+/// Which parts a loss has beside that over pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossParts {
+    /// A term over groups.
+    pub group: bool,
+    /// The likelihood of the chosen completion.
+    pub likelihood: bool,
+    /// A weight other than 1 on the part that is about preferences.
+    pub weight: bool,
+}
+
 impl Objective {
     /// The names that a recipe can use as `loss_type`, those of [`Loss::NAMES`].
     pub const NAMES: [&str; 25] = Loss::NAMES;
@@ -124,6 +135,19 @@ impl Objective {
             mismatched: self.any(|loss| matches!(loss, Loss::Kto(_))),
             annotator: modifiers.reliability.is_some(),
             epoch: 0.0 < modifiers.warmup_epochs,
+        }
+    }
+
+    /// Which parts the loss has beside that over pairs.
+    pub fn loss_parts(&self) -> LossParts {
+        let modifiers = &self.modifiers;
+        let has_likelihood = |loss: &Loss| 0.0 < loss.likelihood_weight() || *loss == Loss::Sft;
+        LossParts {
+            group: self.gdpo.is_some(),
+            likelihood: 0.0 < modifiers.rpo_alpha || self.any(has_likelihood),
+            weight: modifiers.use_weighting
+                || modifiers.confidence.is_some()
+                || 0.0 < modifiers.warmup_epochs,
         }
     }
 

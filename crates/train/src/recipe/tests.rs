@@ -529,7 +529,7 @@ fn files_of_other_shapes_are_recognised() {
         told(sweep, &[]),
         str![[r#"
 align.yaml:1: a sweep (`models:`) is not supported yet
-  -> write one recipe a run, with `model`, `dataset` and `alignment`, and run `trueup align` on each
+  -> write one recipe with a table `sweep:`, and run `trueup sweep` on it
 
 "#]]
     );
