@@ -41,6 +41,9 @@ impl Recipe {
     /// Every key that acts, with its value.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = model(&self.model);
+        if !self.alignment.objective.needs_reference() {
+            rows.retain(|(_, key, _)| *key != "reference");
+        }
         rows.extend(dataset(&self.dataset));
         rows.extend(training(&self.alignment));
         rows.extend(saving(&self.alignment));
