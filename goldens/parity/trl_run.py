@@ -1,10 +1,11 @@
-"""Runs TRL's DPOTrainer on a CPU from one JSON file of settings, and keeps all that a comparison needs.
+"""Runs TRL's DPOTrainer on a CPU from JSON files of settings, and keeps all that a comparison needs.
 
-`python trl_run.py SETTINGS.json OUT` writes into OUT:
+`python trl_run.py SETTINGS.json OUT [SETTINGS.json OUT ...]` writes into each OUT:
   tokens.jsonl   token ids of every pair in the order trained, cut at `max_length` as TRL cuts them
   initial/       the adapter at the start, as PEFT saves it (B is random: a zero B hides dLoss/dA)
   final/         the adapter, or in full fine-tuning the whole model, at the end
-  steps.json     settings, versions, and TRL's metrics of every optimizer step
+  gradients.safetensors  with `save_gradients`, the clipped gradient of the first step
+  steps.json     settings, versions, and TRL's metrics of every optimizer step; written last
 
 Settings carry the recipe's names; `DEFAULTS` lists them all. Rows are conversational, plain strings,
 or already token ids (`prompt_ids`, `chosen_ids`, `rejected_ids`).
@@ -21,7 +22,8 @@ import transformers
 import trl
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 DEFAULTS = {
@@ -46,10 +48,12 @@ DEFAULTS = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "seed": 42,
-    "precision": "f32",  # `f32`, or `bf16` for bf16 weights
+    "precision": "f32",  # of the weights: `f32`, `bf16`, or `f64` to see how far f32 strays
     "threads": 2,
     "initial_b": 0.02,  # standard deviation of a fresh adapter's B
+    "save_gradients": False,
 }
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f64": torch.float64}
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 SKIPPED_METRICS = ("step", "total_flos", "train_")
 
@@ -61,6 +65,18 @@ class Trainer(DPOTrainer):
         if set(TOKEN_COLUMNS) <= set(dataset.column_names):
             return dataset
         return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradient that the first optimizer step uses."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            found = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+            save_file({name.replace(".default.", "."): grad.contiguous() for name, grad in found.items()}, self.path)
 
 
 def read_rows(settings):
@@ -85,7 +101,7 @@ def trainer_config(settings):
 
 def build(settings):
     """The trainer at its starting point."""
-    dtype = torch.bfloat16 if settings["precision"] == "bf16" else torch.float32
+    dtype = DTYPES[settings["precision"]]
     load = lambda: AutoModelForCausalLM.from_pretrained(settings["model"], dtype=dtype)
     model, lora = load(), None
     arguments = {"args": trainer_config(settings), "train_dataset": read_rows(settings)}
@@ -133,7 +149,10 @@ def run(settings, out):
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings["threads"])
     transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(settings["seed"])
     trainer = build(settings)
+    if settings["save_gradients"]:
+        trainer.add_callback(Gradients(out / "gradients.safetensors"))
     save_tokens(trainer, settings, out / "tokens.jsonl")
     if not settings["full"]:
         save_adapter(trainer, out / "initial")
@@ -161,5 +180,6 @@ def run(settings, out):
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:
-        run(json.load(file), sys.argv[2])
+    for path, folder in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        with open(path, encoding="utf-8") as file:
+            run(json.load(file), folder)

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use crate::files;
-use crate::run::say;
+use crate::{files, parity, run::say};
 
 const TESTING: &str = "docs/testing.md";
 
@@ -57,6 +56,20 @@ fn testing(root: &Path) -> anyhow::Result<String> {
         };
         let name = path.strip_prefix(&folder)?.display();
         writeln!(page, "| `{name}` | {} | {source} |", cases.len())?;
+    }
+    page.push_str(
+        "\n## Whole runs beside TRL\n\n\
+         `cargo xtask parity` trains with TRL and with this program, from the same tokens, order and \
+         adapter with a random B, and loads the weights of both with transformers and PEFT.\n\
+         Without arguments it takes the tiny models of `goldens/`, with `--model FOLDER` any other; \
+         the runs are in `goldens/parity/cases.json`.\n\
+         In f32 the largest difference over all steps, pairs and tensors must be within these limits; \
+         a run in bf16 may stray no further from the same run in f32 than TRL's with bf16 weights \
+         does, in loss, gradient norm, margins and log-probabilities, each at its worst step.\n\n\
+         | value | at most | |\n|---|---|---|\n",
+    );
+    for (kind, how, allowed) in parity::limits() {
+        writeln!(page, "| {kind} | {allowed:e} | {how} |")?;
     }
     page.push_str("\n## Tolerances\n\n| name | value | why |\n|---|---|---|\n");
     let tolerances = fs_err::read_to_string(root.join("crates/testkit/src/tolerance.rs"))?;

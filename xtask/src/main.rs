@@ -14,9 +14,9 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [MODEL [CASE]]
-                    train with TRL and with this program from the same point, and compare; MODEL is a
-                    folder of the Hugging Face layout, by default a tiny one
+  parity [--model FOLDER] [--data FILE] [--case NAME]
+                    train with TRL and with this program from the same point, and compare; FOLDER has
+                    the Hugging Face layout, and FILE pairs for it; without it the tiny models are used
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -41,9 +41,7 @@ fn run() -> anyhow::Result<()> {
         ["goldens", "--check"] => goldens::check(&root, &oracle()?),
         ["docs"] => docs::make(&root),
         ["docs", "--check"] => docs::check(&root),
-        ["parity"] => parity::compare(&root, &oracle()?, &root.join("goldens/trl/chat"), None),
-        ["parity", model] => parity::compare(&root, &oracle()?, Path::new(model), None),
-        ["parity", model, case] => parity::compare(&root, &oracle()?, Path::new(model), Some(case)),
+        ["parity", ref rest @ ..] => parity::compare(&root, &oracle()?, asked(rest)?),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {
@@ -52,6 +50,21 @@ fn run() -> anyhow::Result<()> {
         }
         _ => bail!("`{}` is not a command\n\n{HELP}", words.join(" ")),
     }
+}
+
+/// The options of `parity`.
+fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
+    let mut asked = parity::Asked::default();
+    for option in words.chunks(2) {
+        match *option {
+            ["--model", folder] => asked.model = Some(Path::new(folder)),
+            ["--data", file] => asked.data = Some(Path::new(file)),
+            ["--case", name] => asked.case = Some(name),
+            _ => bail!("`parity` has no option `{}`\n\n{HELP}", option.join(" ")),
+        }
+    }
+    ensure!(asked.model.is_some() || asked.data.is_none(), "`--data` needs `--model`");
+    Ok(asked)
 }
 
 /// Runs all that must pass, quick things first.

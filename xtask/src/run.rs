@@ -19,7 +19,7 @@ pub struct Job {
     program: PathBuf,
     args: Vec<OsString>,
     folder: Option<PathBuf>,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Job {
@@ -44,8 +44,8 @@ impl Job {
 
     /// With a variable of the environment.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub fn with(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name, value.as_ref().to_owned()));
         self
     }
 
@@ -74,7 +74,7 @@ impl Job {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).envs(self.variables.iter().copied());
+        command.args(&self.args).envs(self.variables.iter().cloned());
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }

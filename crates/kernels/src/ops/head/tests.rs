@@ -142,6 +142,25 @@ impl Case {
 }
 
 #[test]
+fn a_long_tail_of_small_terms_is_not_lost() {
+    // One token of a large vocabulary leads by 17 nats. Each of the others adds less than half a
+    // unit in the last place to its term, all of them together 2 parts in 1,000.
+    let (vocabulary, leader) = (50_000, 1_023);
+    let mut weight: Vec<f32> = [0.0, 1.0].repeat(vocabulary);
+    weight[2 * leader] = 17.0;
+    let case = Case {
+        width: 2,
+        hidden: vec![1.0, 0.0],
+        weight,
+        targets: vec![5],
+        coefficients: vec![1.0],
+    };
+    for device in Device::every_cpu() {
+        case.check(&device, Precision::F32);
+    }
+}
+
+#[test]
 fn the_reference_has_its_own_slopes() {
     for (vocabulary, width, magnitude) in [(7, 3, 1.0), (1, 2, 1.0), (12, 5, 6.0)] {
         let case = Case::new((1, vocabulary, width), (3, magnitude));

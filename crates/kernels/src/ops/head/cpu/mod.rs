@@ -140,9 +140,14 @@ impl Pass<'_> {
                 turned.chunks_exact(turned_words).take(width.div_ceil(PANEL)).enumerate()
             {
                 let cols = index * PANEL..width.min((index + 1) * PANEL);
-                // SAFETY: as above.
-                let mut out = unsafe { gradient.tile(rows.clone(), cols) };
-                product(kind, p, turned, &mut out, Mode::Add);
+                // Each tile is summed from zero: small terms would be lost, one after the other, if
+                // they were added to what the whole vocabulary before them came to.
+                product(kind, p, turned, &mut Out::new(logits, PANEL, cols.len()), Mode::Replace);
+                for (row, part) in rows.clone().zip(logits.chunks_exact(PANEL)) {
+                    // SAFETY: as above.
+                    let sum = unsafe { gradient.slice(row, cols.clone()) };
+                    self.cpu.run(AddTo { sum, part: &part[..cols.len()] });
+                }
             }
         });
     }
@@ -184,6 +189,23 @@ impl Loop for Join<'_> {
     fn run(self) {
         for (u, target) in self.u.iter_mut().zip(self.target) {
             *u = self.own * target - self.rest * *u;
+        }
+    }
+}
+
+/// `sum += part`.
+struct AddTo<'a> {
+    sum: &'a mut [f32],
+    part: &'a [f32],
+}
+
+impl Loop for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (sum, part) in self.sum.iter_mut().zip(self.part) {
+            *sum += part;
         }
     }
 }

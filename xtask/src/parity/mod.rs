@@ -1,0 +1,88 @@
+//! The same training run by TRL and by this program, step by step, and the weights of both loaded
+//! by transformers and PEFT.
+//!
+//! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
+//! again while settings, data and model stay as they are. The program then starts from the same
+//! point with `trueup align`. The cases are in `goldens/parity/cases.json`, what must agree and how
+//! closely in [`report`].
+
+mod cases;
+mod check;
+mod programs;
+mod report;
+
+use std::path::Path;
+
+use anyhow::ensure;
+
+use crate::run::{Job, say};
+use cases::{Case, Model};
+use programs::Programs;
+use report::Report;
+
+/// What to compare; `None` means all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// A folder of the Hugging Face layout, in place of the tiny models.
+    pub model: Option<&'a Path>,
+    /// Pairs to train that model on, in place of the short ones in `goldens/trl`.
+    pub data: Option<&'a Path>,
+    /// One case.
+    pub case: Option<&'a str>,
+}
+
+/// What must agree in f32, relative or absolute, and how closely.
+pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
+    report::limits()
+}
+
+/// Runs the cases that are asked for.
+///
+/// # Errors
+///
+/// If a program fails, or the two disagree.
+pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
+    let programs = Programs::build(root, python)?;
+    let out = programs.target.join("parity");
+    let models = match asked.model {
+        Some(folder) => vec![Model::given(root, folder, asked.data)?],
+        None => Model::tiny(root, &out)?,
+    };
+    let mut cases = Vec::new();
+    for model in &models {
+        cases.extend(Case::all(root, &out, model)?);
+    }
+    if let Some(name) = asked.case {
+        let beside: Vec<_> = cases
+            .iter()
+            .filter(|case| case.name == name)
+            .filter_map(|c| c.beside.clone())
+            .collect();
+        cases.retain(|case| case.name == name || beside.contains(&case.folder));
+    }
+    ensure!(!cases.is_empty(), "no case has that name");
+
+    programs.run_trl(&cases)?;
+    let mut complaints = Vec::new();
+    for model in &models {
+        let cases: Vec<&Case> = cases.iter().filter(|case| case.model == model.name).collect();
+        for case in &cases {
+            say(&format!("{}: training", case.label()));
+            programs.run_ours(case)?;
+        }
+        let found = check::ask(&programs, &cases, &out.join(&model.name))?;
+        for (case, found) in cases.iter().zip(&found) {
+            let mut report = Report::new(&case.label());
+            check::steps_agree(case, &mut report)?;
+            check::weights_agree(found, &mut report)?;
+            report.say();
+            complaints.extend(report.complaints);
+        }
+    }
+    for complaint in &complaints {
+        say(complaint);
+    }
+    ensure!(complaints.is_empty(), "{} values are too far apart", complaints.len());
+    say("both programs agree");
+    Ok(())
+}
