@@ -68,7 +68,7 @@ fn gradients(policy: &mut Policy, batch: &MicroBatch) -> Vec<u32> {
 
 #[test]
 fn how_a_step_is_cut_changes_no_bit_of_a_gradient() {
-    let coefficients = [0.25, -0.5, 0.125, -0.25, 1.0, -1.0];
+    let coefficients = [0.25, -0.5, 0.125, -0.25, 1.0, -1.0].map(Coefficient::from);
     for mut policy in policies() {
         let together = gradients(&mut policy, &whole());
         policy.arena_mut().clear_gradients();
