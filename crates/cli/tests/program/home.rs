@@ -39,6 +39,19 @@ impl Home {
         self.folder.path().join(name)
     }
 
+    /// Runs any command to the end, with caches that such commands share.
+    pub(crate) fn program(&self, arguments: &[&str]) -> Output {
+        let cache = self.path("caches/shared");
+        Command::new(env!("CARGO_BIN_EXE_trueup"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("TRUEUP_HOME", &cache)
+            .env("HF_HOME", &cache)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
     /// Every run has caches of its own, so that none finds the work of another.
     fn command(&self, output_dir: &str, more: &[&str]) -> Command {
         let cache = self.path("caches").join(output_dir);

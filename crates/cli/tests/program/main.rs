@@ -6,4 +6,5 @@ mod equivalence;
 mod home;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
+mod recipes;
 mod resume;

@@ -724,7 +724,8 @@ fn lines(rows: &[Value]) -> String {
     })
 }
 
-fn home() -> Home {
+/// Data of every kind, and an adapter, beside a recipe for a tiny model.
+pub(crate) fn home() -> Home {
     let rows: Vec<Value> = (0..16).map(row).collect();
     let model = testkit::golden("trl/chat");
     let recipe = format!(
