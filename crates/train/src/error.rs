@@ -56,6 +56,9 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// What the reference says cannot be kept for later runs.
+    #[error("cannot keep the reference's log-probabilities")]
+    Store(#[source] io::Error),
     /// The run needs more memory than there is.
     #[error("out of memory: the run needs {}, and {} are available", gib(*needed), gib(*available))]
     Memory {
@@ -134,7 +137,11 @@ impl Error {
             Self::Model(error) => error.hint(),
             Self::Format(error) => error.hint(),
             Self::Data(error) => error.hint(),
-            Self::Io(_) => None,
+            Self::Io(error) => run::io_hint(error.kind()),
+            Self::Store(_) => Some(
+                "free some space, name another folder in `TRUEUP_HOME`, or keep nothing with `--no-cache`"
+                    .into(),
+            ),
             Self::Run(error) => error.hint(),
         }
     }

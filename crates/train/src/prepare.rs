@@ -151,7 +151,9 @@ pub fn pairs(
         train: loaded.report,
         eval: eval_report,
     };
-    let (train, held_out, decisions) = (train.examples, held_out.examples, train.decisions);
+    let mut decisions = train.decisions;
+    decisions.cache_was_damaged |= held_out.decisions.cache_was_damaged;
+    let (train, held_out) = (train.examples, held_out.examples);
     Ok(Pairs { train, held_out, reports, decisions })
 }
 

@@ -175,6 +175,9 @@ fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
         "pairs: {} to train on, {} to evaluate on\n",
         reports.train_pairs, reports.eval_pairs
     ));
+    if prepared.pairs().decisions.cache_was_damaged {
+        terminal.note("the tokens kept of an earlier run were damaged, and were made again");
+    }
     terminal.print(&reports.train.render_problems());
     terminal.print(&format!(
         "steps: {}; trained numbers: {}; memory: {}; threads: {}\n",
