@@ -174,8 +174,10 @@ impl Error {
             }
             Self::Tokens(error) => return error.hint(),
             Self::EvalFraction { .. } => "for example `eval_fraction: 0.05`".into(),
+            // Some causes have a way out of their own.
+            Self::Malformed { detail, .. } if detail.contains("write ") => return None,
             Self::Malformed { .. } => {
-                "the file may be cut off or damaged: write or fetch it again".into()
+                "the file may be cut off or damaged: mend it, or fetch it again".into()
             }
             Self::NoRows { .. } => {
                 "the file may not be written yet, or the path is another's".into()

@@ -247,12 +247,6 @@ impl Prepared {
             }
             None => ReferenceStore::in_memory(),
         };
-        if 0 < store.damaged() {
-            watch.note(&format!(
-                "{} of the reference's log-probabilities kept of earlier runs are damaged; what is needed of them is computed again",
-                store.damaged()
-            ));
-        }
         let visited = self.batches.visited().into_iter().map(|index| &self.pairs.train[index]);
         let needed: Vec<Example> = visited.chain(&self.pairs.held_out).cloned().collect();
         let budget = self.recipe.alignment.tokens_per_micro_batch;

@@ -134,6 +134,12 @@ impl Error {
                 "try: reducing batch_size, enabling use_lora, or using gradient_accumulation_steps; `alignment.tokens_per_micro_batch` and `alignment.gradient_checkpointing: true` act first".into(),
             ),
             Self::NoPairs => Some("see what was dropped with `trueup data check`".into()),
+            Self::Model(model::Error::Format(error)) | Self::Format(error)
+                if matches!(error, formats::Error::Write { .. }) =>
+            {
+                let hint = error.hint()?;
+                Some(format!("{hint}: then continue with `--resume auto`"))
+            }
             Self::Model(error) => error.hint(),
             Self::Format(error) => error.hint(),
             Self::Data(error) => error.hint(),

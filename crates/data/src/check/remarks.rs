@@ -57,7 +57,10 @@ fn is_garbled(text: &str) -> bool {
             // A capital A with tilde may end a word, and a dot or quote may follow it.
             ([_, '\u{c3}'], '\u{80}'..='\u{bf}' | '\u{160}' | '\u{161}' | '\u{178}') => true,
             ([_, '\u{c3}'], '\u{192}' | '\u{2c6}' | '\u{2030}' | '\u{2039}' | '\u{20ac}') => true,
-            (['\u{e2}', '\u{20ac}' | '\u{80}'], _) => !next.is_alphanumeric(),
+            (
+                ['\u{e2}', '\u{20ac}' | '\u{80}'],
+                '\u{80}'..='\u{bf}' | '\u{2122}' | '\u{153}' | '\u{201c}' | '\u{201d}' | '\u{2dc}',
+            ) => true,
             _ => false,
         };
         if is_found {

@@ -1,7 +1,9 @@
-//! The page headers of a Parquet column, read before the decoder reads them.
+//! The footer and the page headers of a Parquet file, read before the decoder reads them.
 //!
-//! The decoder reserves what a header asks for. A damaged header may ask for gigabytes, so that
-//! each is compared with the bytes that the page really has.
+//! The decoder reserves what a page header asks for. A damaged header may ask for gigabytes, so
+//! that each is compared with the bytes that the page really has. And the decoder counts to the
+//! end of lists that it does not know, where a list of truth values says that it has two thousand
+//! million of them in no bytes; no footer and no header has such a list.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -17,8 +19,11 @@ const DELTA_TEXTS: [i64; 2] = [6, 7];
 /// How much is read to find a header; statistics with long texts need the second.
 const LOOKS: [u64; 2] = [1 << 12, 1 << 20];
 
-/// Structs and lists within each other in a header; a real one has two.
-const DEPTH_MAX: u32 = 8;
+/// Structs and lists within each other; a real header has two, a real footer eight.
+const DEPTH_MAX: u32 = 16;
+
+/// How a file ends, after the length of its footer.
+const MAGIC: &[u8; 4] = b"PAR1";
 
 /// What a header says of its page; -1 where it says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,30 @@ struct Header {
     encoding: i64,
     /// Bytes of the header itself.
     bytes: u64,
+}
+
+/// Checks that the footer's lists have the elements that they claim.
+///
+/// A file without a footer is left to the decoder, which says so.
+///
+/// # Errors
+///
+/// A list that ends after the footer does, or one of truth values.
+pub(super) fn check_footer(file: &mut (impl Read + Seek), size: u64) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut end = [0; 8];
+    let Some(start) = size.checked_sub(8) else { return Ok(()) };
+    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut end)).map_err(failed)?;
+    let [length @ .., _, _, _, _] = end;
+    let length = u64::from(u32::from_le_bytes(length));
+    let Some(start) = start.checked_sub(length).filter(|_| end.ends_with(MAGIC)) else {
+        return Ok(());
+    };
+    let mut bytes = Vec::new();
+    let read = file.seek(SeekFrom::Start(start));
+    read.and_then(|_| file.take(length).read_to_end(&mut bytes)).map_err(failed)?;
+    let mut cursor = Cursor { bytes: &bytes, at: 0 };
+    cursor.fields(0, &mut |_, _| {}).ok_or_else(|| "its footer is damaged".to_owned())
 }
 
 /// Checks every page header in a part of a file, and gives the bytes of memory that the decoder
@@ -204,7 +233,11 @@ impl Cursor<'_> {
                     15 => self.unsigned()?,
                     count => u64::from(count),
                 };
-                // Each element has a byte at least, so that a false count ends with the bytes.
+                // Each element has a byte at least, so that a false count ends with the bytes; the
+                // decoder disagrees where elements are truth values.
+                if 0 < count && matches!(head & 0x0f, 1 | 2) {
+                    return None;
+                }
                 (0..count).try_for_each(|_| self.skip_value(head & 0x0f, depth + 1))
             }
             12 if depth < DEPTH_MAX => self.fields(depth + 1, &mut |_, _| {}),
@@ -277,6 +310,25 @@ mod tests {
             check(&mut File::new(vec![0xff; 9]), 0, 9, true),
             Err("there is no page at byte 0".into())
         );
+    }
+
+    #[test]
+    fn a_footer_whose_lists_are_longer_than_itself_is_refused() {
+        let file = |footer: &[u8]| {
+            let length = (footer.len() as u32).to_le_bytes();
+            let bytes = [MAGIC, footer, &length, MAGIC].concat();
+            let size = bytes.len() as u64;
+            check_footer(&mut File::new(bytes), size)
+        };
+        // Field 15 is a list of three bytes; of three truth values; of 2^31 - 1 of them.
+        assert_eq!(file(&[0xf9, 0x33, 1, 2, 3, 0]), Ok(()));
+        for footer in [&[0xf9, 0x31, 1, 2, 3, 0][..], &[0xf9, 0xf1, 255, 255, 255, 255, 7, 0]] {
+            assert_eq!(file(footer), Err("its footer is damaged".into()));
+        }
+        assert_eq!(file(&[0xf9, 0x33, 1, 2]), Err("its footer is damaged".into()));
+        // What has no footer is for the decoder to name.
+        assert_eq!(check_footer(&mut File::new(b"PAR1"), 4), Ok(()));
+        assert_eq!(check_footer(&mut File::new([0xff; 12]), 12), Ok(()));
     }
 
     #[test]

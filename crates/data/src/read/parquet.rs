@@ -69,13 +69,15 @@ impl Parquet {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = fs_err::File::open(path)?;
         let bytes = file.metadata()?.len();
+        let mut headers = fs_err::File::open(path)?;
+        pages::check_footer(&mut headers, bytes).map_err(|detail| malformed(path, 1, detail))?;
         let file = file.into_parts().0;
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|detail| malformed(path, 1, detail))?;
         Ok(Self {
             file: Arc::from(path),
             reader,
-            headers: fs_err::File::open(path)?,
+            headers,
             bytes,
             kept: 0,
             group: 0,
