@@ -1,6 +1,5 @@
 //! Datasets: what is read from hostile bytes is counted to the last row.
 
-use std::path::PathBuf;
 use std::sync::Once;
 
 use data::dataset::{Options, load};
@@ -21,13 +20,13 @@ const SHAPES: [Shape; 7] = [
 
 /// Reads an input as a file of a format.
 pub fn read(input: &[u8], format: Format) {
-    let path = place();
+    let path = crate::place("rows");
     std::fs::write(&path, input).expect("the folder of temporary files can be written");
     let mut source = Source::new(path);
     source.format = format;
     let mut options = Options::new(Shape::Pairs);
     options.shapes = SHAPES.to_vec();
-    crate::within_memory_beside(input, base_bytes(format), || match load(&[source], &options) {
+    crate::within_memory(input, || match load(&[source], &options) {
         Ok(data) => {
             let report = &data.report;
             let dropped = report.problems.values().filter_map(|by| by.get(&Action::Dropped));
@@ -40,12 +39,6 @@ pub fn read(input: &[u8], format: Format) {
             let _ = (error.to_string(), error.hint());
         }
     });
-}
-
-/// What reading may cost beside the input's share. The Parquet decoder reserves what a page says
-/// that it holds unpacked, which is checked to be possible and no more: 64 MiB a column.
-fn base_bytes(format: Format) -> usize {
-    if format == Format::Parquet { 2 << 30 } else { 64 << 20 }
 }
 
 /// Lets the Parquet decoder assert: reading turns that into an error, while the fuzzer's own hook
@@ -65,10 +58,3 @@ pub fn pardon_decoder() {
 
 /// Where the decoder's code lies, and the standard library's that it calls.
 const DECODER: [&str; 5] = ["/parquet-", "/snap-", "/zstd-", "/bytes-", "/rustc/"];
-
-/// A file of this process, in memory where the system has such a folder.
-fn place() -> PathBuf {
-    let shared = PathBuf::from("/dev/shm");
-    let folder = if shared.is_dir() { shared } else { std::env::temp_dir() };
-    folder.join(format!("fuzz-rows-{}", std::process::id()))
-}

@@ -143,7 +143,8 @@ impl Failure {
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
-            Self::Io(_) | Self::Json(_) | Self::Clock | Self::Pipe => None,
+            Self::Io(error) => io_hint(error.kind()).map(str::to_owned),
+            Self::Json(_) | Self::Clock | Self::Pipe => None,
         }
     }
 
@@ -161,6 +162,20 @@ impl Failure {
         }
         block(&self.to_string(), &causes, self.hint().as_deref())
     }
+}
+
+/// What helps where the system refuses a file.
+fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::NotADirectory => "a part of the path is a file; choose another path",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "choose a folder that you may write to"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
+        io::ErrorKind::FileTooLarge => "raise the limit on the size of a file (`ulimit -f`)",
+        _ => return None,
+    })
 }
 
 fn block(what: &str, causes: &[String], hint: Option<&str>) -> String {
@@ -186,10 +201,12 @@ fn train_code(error: &train::Error) -> u8 {
         | Error::UnusedDate => exit_code::RECIPE,
         Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
         Error::NoPairs { .. } | Error::Row { .. } => exit_code::DATA,
+        Error::Format(formats::Error::Write { .. })
+        | Error::Model(model::Error::Format(formats::Error::Write { .. })) => exit_code::RESOURCES,
         Error::OtherModel { .. } | Error::Objective(_) | Error::Model(_) | Error::Format(_) => {
             exit_code::WEIGHTS
         }
-        Error::Memory { .. } | Error::Io(_) => exit_code::RESOURCES,
+        Error::Memory { .. } | Error::Io(_) | Error::Store(_) => exit_code::RESOURCES,
         Error::NoReference { .. } => exit_code::UNEXPECTED,
         Error::Data(error) => data_code(error),
         Error::Run(error) => run_code(error),

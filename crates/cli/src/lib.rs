@@ -32,7 +32,8 @@ pub fn main() -> u8 {
         }
     };
     let mut terminal = Terminal::new();
-    match commands::run(&args.command, &mut terminal) {
+    let done = signals::survive_size_limit().map_err(Failure::Io);
+    match done.and_then(|()| commands::run(&args.command, &mut terminal)) {
         // Where the reader of our output has gone, nobody is left to tell.
         Ok(()) | Err(Failure::Pipe) => exit_code::DONE,
         Err(failure) => {

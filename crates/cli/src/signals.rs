@@ -1,4 +1,5 @@
 //! Ctrl-C and the request to end: the run saves a checkpoint and stops; a second one stops at once.
+//! A write beyond the limit on file sizes fails as on a full disk.
 
 use std::{
     io,
@@ -9,6 +10,28 @@ use std::{
 };
 
 use signal_hook::{consts, flag};
+
+/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail, where the system would otherwise
+/// end the process without a word.
+///
+/// # Errors
+///
+/// The system refuses a handler.
+#[cfg(unix)]
+pub fn survive_size_limit() -> io::Result<()> {
+    flag::register(consts::SIGXFSZ, Arc::default())?;
+    Ok(())
+}
+
+/// Other systems know no such limit.
+///
+/// # Errors
+///
+/// None.
+#[cfg(not(unix))]
+pub fn survive_size_limit() -> io::Result<()> {
+    Ok(())
+}
 
 /// The number of SIGINT.
 pub const INTERRUPT: usize = consts::SIGINT as usize;

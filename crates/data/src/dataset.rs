@@ -138,7 +138,7 @@ impl<'a> Loader<'a> {
         let checked =
             layout.record(row).and_then(|record| check::content(&record, shape).map(|()| record));
         match checked {
-            Ok(record) => self.keep(record, open.source.weight),
+            Ok(record) => self.keep(record, shape, open.source.weight),
             Err(fault) => self.fault(&origin, fault),
         }
     }
@@ -167,11 +167,11 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, record: Record, weight: f64) -> Result<(), Error> {
+    fn keep(&mut self, record: Record, shape: Shape, weight: f64) -> Result<(), Error> {
         let index = self.records.len();
         let (problem, first, policy) = match self.seen.add(&record, index) {
             Found::New => {
-                self.records.push(Some((record, weight)));
+                self.add(record, shape, weight);
                 return Ok(());
             }
             Found::Duplicate(first) => {
@@ -188,7 +188,7 @@ impl<'a> Loader<'a> {
             }
             OnRepeated::Keep => {
                 self.report.add(problem, Action::Kept, &record.origin, &detail);
-                self.records.push(Some((record, weight)));
+                self.add(record, shape, weight);
             }
             OnRepeated::Drop => {
                 self.report.add(problem, Action::Dropped, &record.origin, &detail);
@@ -204,6 +204,14 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a record, with a line in the report for what is suspicious about it.
+    fn add(&mut self, record: Record, shape: Shape, weight: f64) {
+        for Fault { problem, detail } in check::remarks(&record, shape) {
+            self.report.add(problem, Action::Kept, &record.origin, &detail);
+        }
+        self.records.push(Some((record, weight)));
     }
 
     fn same_as(&self, index: usize) -> String {

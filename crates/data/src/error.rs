@@ -174,9 +174,15 @@ impl Error {
             }
             Self::Tokens(error) => return error.hint(),
             Self::EvalFraction { .. } => "for example `eval_fraction: 0.05`".into(),
-            Self::Io(_) | Self::Malformed { .. } | Self::NoRows { .. } | Self::Weight { .. } => {
-                return None;
+            // Some causes have a way out of their own.
+            Self::Malformed { detail, .. } if detail.contains("write ") => return None,
+            Self::Malformed { .. } => {
+                "the file may be cut off or damaged: mend it, or fetch it again".into()
             }
+            Self::NoRows { .. } => {
+                "the file may not be written yet, or the path is another's".into()
+            }
+            Self::Io(_) | Self::Weight { .. } => return None,
         })
     }
 }

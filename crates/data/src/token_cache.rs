@@ -26,7 +26,18 @@ pub struct TokenCache {
 }
 
 /// One record's tokens or why it has none, as an entry keeps them.
-type Kept = Result<Seamed, String>;
+pub(crate) type Kept = Result<Seamed, String>;
+
+/// What the cache has under a name.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// Nothing.
+    Absent,
+    /// Bytes that are not what was written.
+    Damaged,
+    /// One entry a record.
+    Sound(Vec<Kept>),
+}
 
 impl TokenCache {
     /// The cache in a folder, which is made when the first entry is.
@@ -60,19 +71,12 @@ impl TokenCache {
         hasher.0.finalize()
     }
 
-    /// The entry's tokens, one entry a record; `None` if there is no sound entry.
-    pub(crate) fn load(&self, key: &blake3::Hash, records: usize) -> Option<Vec<Kept>> {
-        let bytes = fs_err::read(self.path(key)).ok()?;
-        let (body, checksum) = bytes.split_last_chunk::<32>()?;
-        if blake3::hash(body) != *checksum {
-            return None;
+    /// The entry's tokens, one entry a record.
+    pub(crate) fn load(&self, key: &blake3::Hash, records: usize) -> Entry {
+        match fs_err::read(self.path(key)) {
+            Ok(bytes) => parse(&bytes, records).map_or(Entry::Damaged, Entry::Sound),
+            Err(_) => Entry::Absent,
         }
-        let mut reader = Reader(body.strip_prefix(MAGIC)?);
-        if reader.number()? != VERSION || reader.number()? as usize != records {
-            return None;
-        }
-        let kept: Option<Vec<Kept>> = (0..records).map(|_| reader.kept()).collect();
-        kept.filter(|_| reader.0.is_empty())
     }
 
     /// Writes an entry: whole or not at all.
@@ -88,6 +92,20 @@ impl TokenCache {
         fs_err::create_dir_all(&self.folder)?;
         write_whole(&self.folder, &self.path(key), &body)
     }
+}
+
+/// The entries of a file, if every byte is what was written.
+fn parse(bytes: &[u8], records: usize) -> Option<Vec<Kept>> {
+    let (body, checksum) = bytes.split_last_chunk::<32>()?;
+    if blake3::hash(body) != *checksum {
+        return None;
+    }
+    let mut reader = Reader(body.strip_prefix(MAGIC)?);
+    if reader.number()? != VERSION || reader.number()? as usize != records {
+        return None;
+    }
+    let kept: Option<Vec<Kept>> = (0..records).map(|_| reader.kept()).collect();
+    kept.filter(|_| reader.0.is_empty())
 }
 
 fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -262,10 +280,10 @@ mod tests {
         #[test]
         fn what_is_stored_is_loaded(entries in prop::collection::vec(kept(), 0..6)) {
             let (_folder, cache, key) = cache();
-            prop_assert_eq!(cache.load(&key, entries.len()), None);
+            prop_assert_eq!(cache.load(&key, entries.len()), Entry::Absent);
             cache.store(&key, &entries).unwrap();
-            prop_assert_eq!(cache.load(&key, entries.len()), Some(entries.clone()));
-            prop_assert_eq!(cache.load(&key, entries.len() + 1), None);
+            prop_assert_eq!(cache.load(&key, entries.len()), Entry::Sound(entries.clone()));
+            prop_assert_eq!(cache.load(&key, entries.len() + 1), Entry::Damaged);
         }
 
         #[test]
@@ -278,9 +296,9 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             fs_err::write(cache.path(&key), &bytes).unwrap();
-            prop_assert_eq!(cache.load(&key, entries.len()), None);
+            prop_assert_eq!(cache.load(&key, entries.len()), Entry::Damaged);
             fs_err::write(cache.path(&key), &bytes[..at]).unwrap();
-            prop_assert_eq!(cache.load(&key, entries.len()), None);
+            prop_assert_eq!(cache.load(&key, entries.len()), Entry::Damaged);
         }
     }
 }

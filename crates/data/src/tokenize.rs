@@ -23,7 +23,7 @@ use crate::check::Problem;
 use crate::record::{Content, Record};
 use crate::report::{Action, DataReport};
 use crate::template::{ChatTemplate, RenderOptions, Templates};
-use crate::token_cache::TokenCache;
+use crate::token_cache::{Entry, Kept, TokenCache};
 use crate::tokenizer::Tokenizer;
 use crate::tokens_error::TokensError;
 
@@ -88,6 +88,8 @@ pub struct Decisions {
     pub template: Option<String>,
     /// Plain records with a model that has a chat template: `dataset.chat_template` is worth a look.
     pub plain_beside_template: bool,
+    /// The tokens that were kept of an earlier run were damaged, and were made again.
+    pub cache_was_damaged: bool,
 }
 
 /// Records as token ids.
@@ -122,12 +124,13 @@ impl Tokenization<'_> {
     /// The first record, in order, that cannot be turned into tokens, unless the settings drop it;
     /// and a prompt or completion that would silently train on the wrong tokens.
     pub fn run(&self, records: &[Record], report: &mut DataReport) -> Result<Tokenized, Error> {
-        let seamed = self.seam_cached(records)?;
+        let (seamed, cache_was_damaged) = self.seam_cached(records)?;
         let mut examples = Vec::with_capacity(records.len());
         for (record, seamed) in records.iter().zip(seamed) {
             examples.extend(self.finish(record, seamed, report));
         }
-        Ok(Tokenized { examples, decisions: self.decisions(records) })
+        let decisions = Decisions { cache_was_damaged, ..self.decisions(records) };
+        Ok(Tokenized { examples, decisions })
     }
 
     /// The examples as a person can check them: decoded, with the scored tokens marked.
@@ -139,21 +142,23 @@ impl Tokenization<'_> {
         Preview::new(self.tokenizer, example)
     }
 
-    /// Every record before its cut, from the cache where it has them.
-    fn seam_cached(&self, records: &[Record]) -> Result<Vec<Result<Seamed, String>>, Error> {
-        let Some(cache) = self.cache else { return self.seam_all(records) };
+    /// Every record before its cut, from the cache where it has them; and whether what the cache
+    /// has was damaged.
+    fn seam_cached(&self, records: &[Record]) -> Result<(Vec<Kept>, bool), Error> {
+        let Some(cache) = self.cache else { return Ok((self.seam_all(records)?, false)) };
         let key = cache.key(self, records);
-        if let Some(seamed) = cache.load(&key, records.len()) {
-            return Ok(seamed);
+        let entry = cache.load(&key, records.len());
+        if let Entry::Sound(seamed) = entry {
+            return Ok((seamed, false));
         }
         let seamed = self.seam_all(records)?;
         // A cache that cannot be written costs time, not the run.
         let _ = cache.store(&key, &seamed);
-        Ok(seamed)
+        Ok((seamed, entry == Entry::Damaged))
     }
 
     /// Every record before its cut, in order; the first error in order, if errors end the run.
-    fn seam_all(&self, records: &[Record]) -> Result<Vec<Result<Seamed, String>>, Error> {
+    fn seam_all(&self, records: &[Record]) -> Result<Vec<Kept>, Error> {
         let results: Vec<Result<Seamed, TokensError>> =
             records.par_iter().map(|record| self.seam(record)).collect();
         let mut seamed = Vec::with_capacity(results.len());

@@ -61,7 +61,7 @@ dropped 3: unreadable
   `rows.jsonl` line 14: column 36: unexpected end of hex escape (half an emoji: text was cut in the middle of a `/ud83d/ude00` pair)
 dropped 1: missing field
   `rows.jsonl` line 2: `rejected`
-dropped 2: null instead of text
+dropped 2: null instead of a value
   `rows.jsonl` line 3: `rejected`
   `rows.jsonl` line 11: `prompt`
 dropped 2: wrong type
@@ -78,7 +78,7 @@ dropped 1: chosen and rejected answer different prompts
   `rows.jsonl` line 15: no message is the same on both sides
 dropped 1: duplicate row
   `rows.jsonl` line 9: as `rows.jsonl` line 1
-kept 1: contradicts another row (same prompt, sides swapped)
+kept 1: contradicts another row (sides swapped, or the same answer judged otherwise)
   `rows.jsonl` line 10: as `rows.jsonl` line 1
 
 "#]]

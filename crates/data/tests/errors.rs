@@ -83,12 +83,14 @@ known layouts: preference, alpaca
 hint: leave `dataset.layout` out to have it recognised from the rows
 
 error: `prefs.jsonl` line 7 is not readable as JSON: unexpected `}`
+hint: the file may be cut off or damaged: mend it, or fetch it again
 
 error: no split "dev" in `prefs`
 available splits: test, train
 hint: set `dataset.train_split` or `dataset.eval_split` to one of them
 
 error: dataset `prefs` has no rows
+hint: the file may not be written yet, or the path is another's
 
 error: dataset missing required field "rejected" at `prefs.jsonl` line 7
 available fields: prompt, chosen, meta
@@ -103,7 +105,7 @@ hint: drop such rows with `dataset.on_invalid: drop`
 error: `prefs.jsonl` line 7: duplicate row
 hint: use the first of them with `dataset.on_duplicate: drop`
 
-error: `prefs.jsonl` line 7: contradicts another row (same prompt, sides swapped): as `prefs.jsonl` line 1
+error: `prefs.jsonl` line 7: contradicts another row (sides swapped, or the same answer judged otherwise): as `prefs.jsonl` line 1
 hint: use both with `dataset.on_contradiction: keep`, or neither with `drop`
 
 error: `prefs.jsonl` line 7: wrong type: `chosen` is the truth value `true` where text is needed

@@ -235,6 +235,48 @@ fn parquet_lists_of_structs_are_messages_without_nulls() {
     assert!(error.contains("only snappy, zstd and no compression are read"), "{error}");
 }
 
+#[test]
+fn parquet_texts_in_every_encoding_are_the_same_rows() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/rows_parquet");
+    let mut count = 0;
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let found = read_at(&path, "train").unwrap();
+        let turns = |side: &str, index: u32| {
+            json!([
+                {"role": "user", "content": format!("user says {index}")},
+                {"role": "assistant", "content": format!("assistant says {side} {index}")},
+            ])
+        };
+        let wanted: Vec<Value> = if path.to_string_lossy().contains("flat-") {
+            let text = |name: &str, index: u32| format!("{name} {index}");
+            (0..6)
+                .map(|it| json!({"prompt": text("prompt", it), "chosen": text("chosen", it), "rejected": text("rejected", it)}))
+                .collect()
+        } else {
+            (0..4)
+                .map(|it| json!({"chosen": turns("chosen", it), "rejected": turns("rejected", it)}))
+                .collect()
+        };
+        let found: Vec<Value> = found.into_iter().map(|(_, row)| row).collect();
+        assert_eq!(found, wanted, "{}", path.display());
+        count += 1;
+    }
+    assert_eq!(count, 16);
+}
+
+#[test]
+fn parquet_that_asks_for_more_memory_than_it_is_worth_is_refused() {
+    for (name, why) in [
+        ("false-count.parquet", "the lengths of its texts are damaged"),
+        ("long-rows.parquet", "its rows unpack to 24 MiB and more, from a file of"),
+        ("long-list.parquet", "one row has lists of 250000 elements, more than the file can hold"),
+    ] {
+        let error = read_at(&fixture(name), "train").unwrap_err().to_string();
+        assert!(error.contains(why), "{name}: {error}");
+    }
+}
+
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in files {

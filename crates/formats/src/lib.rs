@@ -27,5 +27,6 @@ mod tensor;
 
 pub use dtype::Dtype;
 pub use error::{Error, Result};
+pub use safetensors::write_text;
 pub use signature::Signature;
 pub use tensor::TensorView;

@@ -22,7 +22,7 @@ pub fn write_folder(policy: &Policy, checkpoint: &Checkpoint, folder: &Path) -> 
     config.insert("dtype".into(), "float32".into());
     let text = serde_json::to_string_pretty(&config)
         .map_err(|source| Error::Json { path: folder.join("config.json"), source })?;
-    fs_err::write(folder.join("config.json"), text + "\n")?;
+    formats::write_text(&folder.join("config.json"), &(text + "\n"))?;
     let arena = policy.arena();
     let layouts: Vec<_> = arena
         .slots()

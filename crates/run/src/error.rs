@@ -147,10 +147,15 @@ fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn io_hint(kind: io::ErrorKind) -> Option<String> {
+/// What helps where the system refuses to write into a run folder.
+pub fn io_hint(kind: io::ErrorKind) -> Option<String> {
     match kind {
+        io::ErrorKind::FileTooLarge => Some(
+            "the limit on the size of a file (`ulimit -f`) is reached; what was half written is removed: raise it, then continue with `--resume auto`"
+                .into(),
+        ),
         kind if is_full(kind) => Some(
-            "the disk is full; what was half written is removed: free some space, or set `save_total_limit`, then continue with `--resume auto`"
+            "the disk is full; what was half written is removed: free some space, or set `alignment.save_total_limit`, then continue with `--resume auto`"
                 .into(),
         ),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

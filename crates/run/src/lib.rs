@@ -14,7 +14,7 @@ pub mod timings;
 mod trainer_state;
 
 pub use checkpoint::Checkpoint;
-pub use error::Error;
+pub use error::{Error, io_hint};
 pub use events::{Event, Events, Value, read as read_events};
 pub use folder::RunFolder;
 pub use timings::Timings;

@@ -67,6 +67,9 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// What the reference says cannot be kept for later runs.
+    #[error("cannot keep the reference's log-probabilities")]
+    Store(#[source] io::Error),
     /// The run needs more memory than there is.
     #[error("out of memory: the run needs {}, and {} are available", gib(*needed), gib(*available))]
     Memory {
@@ -161,10 +164,20 @@ impl Error {
                 Some("remove it: the model's chat template does not ask for the date".into())
             }
             Self::NoPairs { .. } => Some("see every row with `trueup data check`".into()),
+            Self::Model(model::Error::Format(error)) | Self::Format(error)
+                if matches!(error, formats::Error::Write { .. }) =>
+            {
+                let hint = error.hint()?;
+                Some(format!("{hint}: then continue with `--resume auto`"))
+            }
             Self::Model(error) => error.hint(),
             Self::Format(error) => error.hint(),
             Self::Data(error) => error.hint(),
-            Self::Io(_) => None,
+            Self::Io(error) => run::io_hint(error.kind()),
+            Self::Store(_) => Some(
+                "free some space, name another folder in `TRUEUP_HOME`, or keep nothing with `--no-cache`"
+                    .into(),
+            ),
             Self::Run(error) => error.hint(),
         }
     }

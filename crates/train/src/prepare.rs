@@ -158,7 +158,8 @@ pub fn pairs(
         max_length: max_length(dataset, files.checkpoint.config().context),
     };
     let mut objective = Tally::new();
-    let decisions = train.decisions;
+    let mut decisions = train.decisions;
+    decisions.cache_was_damaged |= held_out.decisions.cache_was_damaged;
     let train = arrangement.arrange(train.examples, &mut objective)?;
     let held_out = arrangement.arrange(held_out.examples, &mut Tally::new())?;
     if train.is_empty() {

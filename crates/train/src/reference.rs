@@ -66,6 +66,7 @@ pub fn entry_key(prompt: &[u32], completion: &[u32], unscored: usize) -> EntryKe
 pub struct ReferenceStore {
     entries: BTreeMap<EntryKey, f64>,
     segment: Option<Segment>,
+    damaged: usize,
 }
 
 #[derive(Debug)]
@@ -86,19 +87,29 @@ impl ReferenceStore {
     ///
     /// A folder that cannot be made or read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        fs_err::create_dir_all(folder)?;
+        fs_err::create_dir_all(folder).map_err(Error::Store)?;
         let mut entries = BTreeMap::new();
+        let mut damaged = 0;
         let mut paths: Vec<PathBuf> =
             fs_err::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.sort();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "log")) {
             let bytes = fs_err::read(path)?;
-            entries.extend(bytes.chunks_exact(RECORD_BYTES).filter_map(parse));
+            for record in bytes.chunks_exact(RECORD_BYTES).map(parse) {
+                damaged += usize::from(record.is_none());
+                entries.extend(record);
+            }
         }
         let free = (0..=u32::MAX)
             .map(|index| folder.join(format!("{index:05}.log")))
             .find(|path| !path.exists());
-        Ok(Self { entries, segment: free.map(|path| Segment { path, file: None }) })
+        let segment = free.map(|path| Segment { path, file: None });
+        Ok(Self { entries, segment, damaged })
+    }
+
+    /// Number of records on disk that are not what was written; none of them is used.
+    pub fn damaged(&self) -> usize {
+        self.damaged
     }
 
     /// The log-probability of a completion, if it is known.
@@ -124,7 +135,7 @@ impl ReferenceStore {
     pub fn insert(&mut self, new: &[(EntryKey, f64)]) -> Result<(), Error> {
         if let Some(segment) = &mut self.segment {
             let bytes: Vec<u8> = new.iter().flat_map(|(key, logp)| record(key, *logp)).collect();
-            segment.file()?.write_all(&bytes)?;
+            segment.file()?.write_all(&bytes).map_err(Error::Store)?;
         }
         self.entries.extend(new.iter().copied());
         Ok(())
@@ -151,10 +162,10 @@ impl Segment {
                     return Ok(file);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Error::Store(error)),
             }
         }
-        Err(std::io::Error::other("no free segment number").into())
+        Err(Error::Store(std::io::Error::other("no free segment number")))
     }
 }
 
@@ -216,5 +227,6 @@ mod tests {
         fs_err::write(&path, bytes).unwrap();
         let again = ReferenceStore::open(folder.path()).unwrap();
         assert_eq!((again.get(&keys[0]), again.get(&keys[1])), (None, Some(-1.0)));
+        assert_eq!(again.damaged(), 1);
     }
 }

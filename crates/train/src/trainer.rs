@@ -302,6 +302,10 @@ pub fn complete_reference(
     let is_missing = |example: &Example| keys(example).any(|key| store.get(&key).is_none());
     let missing: Vec<usize> =
         (0..needed.len()).filter(|index| is_missing(&needed[*index])).collect();
+    if 0 < store.damaged() && !missing.is_empty() {
+        let told = "of the reference's log-probabilities kept of earlier runs are damaged; what is needed of them is computed again";
+        watch.note(&format!("{} {told}", store.damaged()));
+    }
     let mut done = 0;
     for batch in micro_batches(needed, &missing, tokens_per_micro_batch) {
         if watch.interrupted() {

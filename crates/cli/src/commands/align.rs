@@ -176,6 +176,9 @@ fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
         "pairs: {} to train on, {} to evaluate on\n",
         reports.train_pairs, reports.eval_pairs
     ));
+    if prepared.pairs().decisions.cache_was_damaged {
+        terminal.note("the tokens kept of an earlier run were damaged, and were made again");
+    }
     terminal.print(&reports.train.render_problems());
     for remark in prepared.remarks() {
         terminal.print(&format!("{remark}\n"));

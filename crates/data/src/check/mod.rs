@@ -1,12 +1,14 @@
 //! Checks of records: what nothing can be learnt from is dropped, counted and named.
 
 mod problem;
+mod remarks;
 mod seen;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use problem::Problem;
+pub use remarks::remarks;
 pub use seen::{Found, Seen, prompt_hash};
 
 use crate::layout::{Fault, Shape};

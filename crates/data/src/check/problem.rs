@@ -31,8 +31,13 @@ pub enum Problem {
     PromptsDiffer,
     /// The same row came before.
     Duplicate,
-    /// Another row has the same prompt with chosen and rejected swapped.
+    /// Another row has the same prompt with chosen and rejected swapped, or another label for the
+    /// same answer.
     Contradiction,
+    /// Both completions have the same score.
+    Tied,
+    /// The text was read with the wrong character set before it came here.
+    Garbled,
     /// The prompt alone fills the maximal length.
     PromptTooLong,
     /// A prompt or completion was cut to the maximal length.
@@ -59,6 +64,7 @@ impl Problem {
                 "raise `dataset.max_length`"
             }
             Self::Unsupported => "keep only text in messages",
+            Self::Unreadable => "write one JSON object a line, in UTF-8",
             _ => return None,
         })
     }
@@ -69,7 +75,7 @@ impl fmt::Display for Problem {
         f.write_str(match self {
             Self::Unreadable => "unreadable",
             Self::MissingField => "missing field",
-            Self::Null => "null instead of text",
+            Self::Null => "null instead of a value",
             Self::WrongType => "wrong type",
             Self::BadMessage => "bad message",
             Self::Unsupported => "unsupported content",
@@ -77,7 +83,11 @@ impl fmt::Display for Problem {
             Self::Identical => "chosen and rejected are the same",
             Self::PromptsDiffer => "chosen and rejected answer different prompts",
             Self::Duplicate => "duplicate row",
-            Self::Contradiction => "contradicts another row (same prompt, sides swapped)",
+            Self::Contradiction => {
+                "contradicts another row (sides swapped, or the same answer judged otherwise)"
+            }
+            Self::Tied => "both completions have the same score",
+            Self::Garbled => "text that was read with the wrong character set",
             Self::PromptTooLong => "prompt fills the maximal length",
             Self::Truncated => "cut to the maximal length",
             Self::EmptyAfterTruncation => "no completion left after the cut",

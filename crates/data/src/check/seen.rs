@@ -32,7 +32,8 @@ pub enum Found {
     New,
     /// The record of this index is the same in all that objectives read.
     Duplicate(usize),
-    /// The record of this index has the same prompt and the sides swapped.
+    /// The record of this index has the same prompt and the sides swapped, or another label for an
+    /// answer that both give.
     Contradiction(usize),
 }
 
@@ -41,6 +42,7 @@ pub enum Found {
 pub struct Seen {
     rows: BTreeMap<Hash, usize>,
     pairs: BTreeMap<Hash, usize>,
+    labels: BTreeMap<Hash, (Hash, usize)>,
 }
 
 impl Seen {
@@ -51,8 +53,9 @@ impl Seen {
             return Found::Duplicate(first);
         }
         self.rows.insert(row, index);
+        let judged_otherwise = self.judged_otherwise(record, index);
         let [chosen, rejected] = record.completions.as_slice() else {
-            return Found::New;
+            return judged_otherwise.map_or(Found::New, Found::Contradiction);
         };
         if record.extras.contains_key("scores") {
             return Found::New;
@@ -61,9 +64,35 @@ impl Seen {
         self.pairs.entry(hash(record, &[chosen, rejected], false)).or_insert(index);
         match self.pairs.get(&swapped) {
             Some(&other) if other != index => Found::Contradiction(other),
-            _ => Found::New,
+            _ => judged_otherwise.map_or(Found::New, Found::Contradiction),
         }
     }
+
+    /// Remembers what the record says of each of its answers; the index of a record that says
+    /// otherwise of one of them.
+    fn judged_otherwise(&mut self, record: &Record, index: usize) -> Option<usize> {
+        let names: &[&str] =
+            if record.completions.len() == 1 { &["label"] } else { &["h_w", "h_l"] };
+        let mut found = None;
+        for (name, completion) in names.iter().zip(&record.completions) {
+            let Some(label) = record.extras.get(*name).filter(|it| !it.is_null()) else { continue };
+            let mut hasher = blake3::Hasher::new();
+            value(&mut hasher, label);
+            let label = short(&hasher);
+            let key = hash(record, &[completion], false);
+            let (first, other) = *self.labels.entry(key).or_insert((label, index));
+            if first != label && other != index {
+                found = found.or(Some(other));
+            }
+        }
+        found
+    }
+}
+
+fn short(hasher: &blake3::Hasher) -> Hash {
+    let mut short = [0; 16];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    short
 }
 
 /// A hash of what a record asks: its prompt and tools. Records of one prompt share it.
@@ -84,9 +113,7 @@ fn hash(record: &Record, completions: &[&Content], judged: bool) -> Hash {
             value(&mut hasher, record.extras.get(name).unwrap_or(&Value::Null));
         }
     }
-    let mut short = [0; 16];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    short
+    short(&hasher)
 }
 
 fn asked(hasher: &mut blake3::Hasher, record: &Record) {

@@ -99,8 +99,8 @@ pub(super) fn ranked(columns: &mut Columns) -> Result<(Parts, Scores), Fault> {
     if let [(one, _), (other, _)] = all.as_slice()
         && one.total_cmp(other).is_eq()
     {
-        let detail = "both completions have the same rank";
-        return Err(Fault::new(Problem::Identical, detail));
+        let detail = "`rank`";
+        return Err(Fault::new(Problem::Tied, detail));
     }
     let scores = all.iter().map(|(rank, _)| score(-rank)).collect();
     let completions = all.into_iter().map(|(_, content)| content).collect();

@@ -418,6 +418,8 @@ fn explain(error: &serde_json::Error, bytes: &[u8]) -> String {
         " (half an emoji: text was cut in the middle of a `\\ud83d\\ude00` pair)"
     } else if error.is_eof() {
         " (the line is cut off)"
+    } else if text.contains("control character") {
+        " (a bare return, line break or tab inside text; write `\\r`, `\\n` or `\\t`)"
     } else if text.contains("unicode code point") {
         " (not UTF-8)"
     } else if contains(bytes, b"NaN") || contains(bytes, b"Infinity") {

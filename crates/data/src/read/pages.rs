@@ -1,22 +1,29 @@
-//! The page headers of a Parquet column, read before the decoder reads them.
+//! The footer and the page headers of a Parquet file, read before the decoder reads them.
 //!
-//! The decoder reserves what a header asks for. A damaged header may ask for gigabytes, so that
-//! each is compared with the bytes that the page really has.
+//! The decoder reserves what a page header asks for. A damaged header may ask for gigabytes, so
+//! that each is compared with the bytes that the page really has. And the decoder counts to the
+//! end of lists that it does not know, where a list of truth values says that it has two thousand
+//! million of them in no bytes; no footer and no header has such a list.
 
 use std::io::{Read, Seek, SeekFrom};
 
-/// What a page may hold unpacked whatever its packed size, in bytes, and beyond that how many times
-/// its packed size; writers close a page at one to a hundred megabytes.
-const PAGE: (i64, i64) = (64 << 20, 4096);
+/// Bytes that a text of a dictionary takes beside its letters, and any other value of one.
+const DICTIONARY_VALUE_BYTES: (i64, i64) = (40, 12);
 
-/// The same for dictionaries, whose values the decoder spreads out in memory.
-const DICTIONARY: (i64, i64) = (16 << 20, 256);
+/// Bytes that the decoder reserves for the length of a delta-encoded text, twice.
+const LENGTH_BYTES: i64 = 16;
+
+/// The numbers of the encodings that start with a list of lengths.
+const DELTA_TEXTS: [i64; 2] = [6, 7];
 
 /// How much is read to find a header; statistics with long texts need the second.
 const LOOKS: [u64; 2] = [1 << 12, 1 << 20];
 
-/// Structs and lists within each other in a header; a real one has two.
-const DEPTH_MAX: u32 = 8;
+/// Structs and lists within each other; a real header has two, a real footer eight.
+const DEPTH_MAX: u32 = 16;
+
+/// How a file ends, after the length of its footer.
+const MAGIC: &[u8; 4] = b"PAR1";
 
 /// What a header says of its page; -1 where it says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,31 +34,85 @@ struct Header {
     packed: i64,
     /// Values in a dictionary.
     dictionary_values: i64,
+    /// Values in a page of data, and how they are encoded.
+    values: i64,
+    encoding: i64,
     /// Bytes of the header itself.
     bytes: u64,
 }
 
-/// Checks every page header in a part of a file.
+/// Checks that the footer's lists have the elements that they claim.
+///
+/// A file without a footer is left to the decoder, which says so.
 ///
 /// # Errors
 ///
-/// A header that asks for more than its page can hold, or that is none.
-pub(super) fn check(file: &mut (impl Read + Seek), start: u64, end: u64) -> Result<(), String> {
+/// A list that ends after the footer does, or one of truth values.
+pub(super) fn check_footer(file: &mut (impl Read + Seek), size: u64) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut end = [0; 8];
+    let Some(start) = size.checked_sub(8) else { return Ok(()) };
+    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut end)).map_err(failed)?;
+    let [length @ .., _, _, _, _] = end;
+    let length = u64::from(u32::from_le_bytes(length));
+    let Some(start) = start.checked_sub(length).filter(|_| end.ends_with(MAGIC)) else {
+        return Ok(());
+    };
+    let mut bytes = Vec::new();
+    let read = file.seek(SeekFrom::Start(start));
+    read.and_then(|_| file.take(length).read_to_end(&mut bytes)).map_err(failed)?;
+    let mut cursor = Cursor { bytes: &bytes, at: 0 };
+    cursor.fields(0, &mut |_, _| {}).ok_or_else(|| "its footer is damaged".to_owned())
+}
+
+/// Checks every page header in a part of a file, and gives the bytes of memory that the decoder
+/// needs for them: the dictionary, and the largest page.
+///
+/// # Errors
+///
+/// A header that contradicts itself, or that is none.
+pub(super) fn check(
+    file: &mut (impl Read + Seek),
+    start: u64,
+    end: u64,
+    holds_text: bool,
+) -> Result<u64, String> {
     let mut at = start;
+    let (mut dictionaries, mut largest) = (0_u64, 0_u64);
     while at < end {
         let header = header_at(file, at)?;
-        let (free, times) = if header.dictionary_values < 0 { PAGE } else { DICTIONARY };
-        let most = free.max(header.packed.saturating_mul(times));
-        if header.packed < 0 || header.unpacked < 0 || most < header.unpacked {
+        if header.packed < 0 || header.unpacked < 0 {
             return Err(format!("the page at byte {at} has an impossible size"));
         }
         // The smallest value of a dictionary has two bytes.
         if header.unpacked / 2 < header.dictionary_values {
             return Err(format!("the dictionary at byte {at} has an impossible length"));
         }
+        let cost = header.cost(holds_text);
+        if header.dictionary_values < 0 {
+            largest = largest.max(cost);
+        } else {
+            dictionaries = dictionaries.saturating_add(cost);
+        }
         at = at.saturating_add(header.bytes).saturating_add(header.packed.unsigned_abs());
     }
-    Ok(())
+    Ok(dictionaries.saturating_add(largest))
+}
+
+impl Header {
+    /// Bytes of memory that the decoder needs for the page.
+    fn cost(&self, holds_text: bool) -> u64 {
+        let (text, other) = DICTIONARY_VALUE_BYTES;
+        let value = if holds_text { text } else { other };
+        let lengths = if DELTA_TEXTS.contains(&self.encoding) { LENGTH_BYTES } else { 0 };
+        let parts = [
+            self.packed,
+            self.unpacked,
+            self.dictionary_values.max(0).saturating_mul(value),
+            self.values.max(0).saturating_mul(lengths),
+        ];
+        parts.into_iter().fold(0, i64::saturating_add).unsigned_abs()
+    }
 }
 
 fn header_at(file: &mut (impl Read + Seek), at: u64) -> Result<Header, String> {
@@ -69,12 +130,21 @@ fn header_at(file: &mut (impl Read + Seek), at: u64) -> Result<Header, String> {
 
 /// Parses Thrift's compact protocol as far as a page header needs it.
 fn parse(bytes: &[u8]) -> Option<Header> {
-    let mut header = Header { unpacked: -1, packed: -1, dictionary_values: -1, bytes: 0 };
+    let mut header = Header {
+        unpacked: -1,
+        packed: -1,
+        dictionary_values: -1,
+        values: -1,
+        encoding: -1,
+        bytes: 0,
+    };
     let mut cursor = Cursor { bytes, at: 0 };
     cursor.fields(0, &mut |path, value| match path {
         [2] => header.unpacked = value,
         [3] => header.packed = value,
         [7, 1] => header.dictionary_values = value,
+        [5 | 8, 1] => header.values = value,
+        [5, 2] | [8, 4] => header.encoding = value,
         _ => {}
     })?;
     header.bytes = cursor.at as u64;
@@ -163,7 +233,11 @@ impl Cursor<'_> {
                     15 => self.unsigned()?,
                     count => u64::from(count),
                 };
-                // Each element has a byte at least, so that a false count ends with the bytes.
+                // Each element has a byte at least, so that a false count ends with the bytes; the
+                // decoder disagrees where elements are truth values.
+                if 0 < count && matches!(head & 0x0f, 1 | 2) {
+                    return None;
+                }
                 (0..count).try_for_each(|_| self.skip_value(head & 0x0f, depth + 1))
             }
             12 if depth < DEPTH_MAX => self.fields(depth + 1, &mut |_, _| {}),
@@ -208,6 +282,8 @@ mod tests {
             unpacked: 1000,
             packed: 300,
             dictionary_values: 20,
+            values: -1,
+            encoding: -1,
             bytes: bytes.len() as u64,
         };
         assert_eq!(parse(&bytes), Some(wanted));
@@ -217,27 +293,49 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_ask_for_too_much_are_refused() {
+    fn headers_say_what_their_pages_cost() {
         let page = |unpacked, packed: u64, values| {
             let mut bytes = header(unpacked, packed, values);
             bytes.resize(bytes.len() + packed as usize, 0xff);
             let end = bytes.len() as u64;
-            check(&mut File::new(bytes), 0, end)
+            check(&mut File::new(bytes), 0, end, true)
         };
-        assert_eq!(page(1000, 300, 20), Ok(()));
-        assert_eq!(page(16 << 20, 10, 0), Ok(()));
-        assert_eq!(
-            page((16 << 20) + 1, 10, 0),
-            Err("the page at byte 0 has an impossible size".into())
-        );
-        assert_eq!(page(20 << 20, 100_000, 0), Ok(()));
+        assert_eq!(page(1000, 300, 20), Ok(1000 + 300 + 20 * 40));
+        assert_eq!(page(1 << 40, 10, 0), Ok((1 << 40) + 10));
         assert_eq!(
             page(1000, 300, 501),
             Err("the dictionary at byte 0 has an impossible length".into())
         );
         assert_eq!(
-            check(&mut File::new(vec![0xff; 9]), 0, 9),
+            check(&mut File::new(vec![0xff; 9]), 0, 9, true),
             Err("there is no page at byte 0".into())
         );
+    }
+
+    #[test]
+    fn a_footer_whose_lists_are_longer_than_itself_is_refused() {
+        let file = |footer: &[u8]| {
+            let length = (footer.len() as u32).to_le_bytes();
+            let bytes = [MAGIC, footer, &length, MAGIC].concat();
+            let size = bytes.len() as u64;
+            check_footer(&mut File::new(bytes), size)
+        };
+        // Field 15 is a list of three bytes; of three truth values; of 2^31 - 1 of them.
+        assert_eq!(file(&[0xf9, 0x33, 1, 2, 3, 0]), Ok(()));
+        for footer in [&[0xf9, 0x31, 1, 2, 3, 0][..], &[0xf9, 0xf1, 255, 255, 255, 255, 7, 0]] {
+            assert_eq!(file(footer), Err("its footer is damaged".into()));
+        }
+        assert_eq!(file(&[0xf9, 0x33, 1, 2]), Err("its footer is damaged".into()));
+        // What has no footer is for the decoder to name.
+        assert_eq!(check_footer(&mut File::new(b"PAR1"), 4), Ok(()));
+        assert_eq!(check_footer(&mut File::new([0xff; 12]), 12), Ok(()));
+    }
+
+    #[test]
+    fn lengths_of_delta_encoded_texts_are_part_of_the_cost() {
+        // A page of data: 1000 bytes unpacked, none packed; five values in encoding 6.
+        let bytes = [0x15, 0, 0x15, 0xd0, 0xf, 0x15, 0, 0x2c, 0x15, 10, 0x15, 12, 0, 0];
+        let end = bytes.len() as u64;
+        assert_eq!(check(&mut File::new(bytes), 0, end, true), Ok(1000 + 5 * 16));
     }
 }

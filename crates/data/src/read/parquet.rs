@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use ::parquet::basic::Type;
 use ::parquet::data_type::Decimal;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::ColumnChunkMetaData;
@@ -13,6 +14,7 @@ use ::parquet::record::reader::{ReaderIter, TreeBuilder};
 use ::parquet::record::{Field, Row as Columns};
 use serde_json::{Map, Number, Value};
 
+use super::guard::Guarded;
 use super::{Item, Row, pages};
 use crate::error::Error;
 use crate::record::{Origin, Unit};
@@ -24,6 +26,20 @@ const DEPTH_MAX: usize = 64;
 /// hold; a false count would otherwise be read as rows of nulls for hours.
 const ROWS: (i64, i64) = (1 << 20, 64);
 
+/// Bytes of memory that the pages of a row group may take, and beyond that how many times the size
+/// of the file.
+const PAGES: (u64, u64) = (16 << 20, 12);
+
+/// The same for everything that is read, as it is kept.
+const KEPT: (u64, u64) = (24 << 20, 44);
+
+/// Bytes that a row takes beside its values, and a value or a column beside its letters.
+const ROW_BYTES: u64 = 600;
+const VALUE_BYTES: u64 = 80;
+
+/// Rows that the decoder reads ahead; each may be as large as a page.
+const ROWS_AHEAD: usize = 1;
+
 /// A Parquet file that is being read.
 pub(super) struct Parquet {
     file: Arc<Path>,
@@ -32,6 +48,8 @@ pub(super) struct Parquet {
     headers: fs_err::File,
     /// The size of the file.
     bytes: u64,
+    /// What the rows so far take in memory.
+    kept: u64,
     group: usize,
     rows: Option<ReaderIter>,
     row: u64,
@@ -51,14 +69,17 @@ impl Parquet {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = fs_err::File::open(path)?;
         let bytes = file.metadata()?.len();
+        let mut headers = fs_err::File::open(path)?;
+        pages::check_footer(&mut headers, bytes).map_err(|detail| malformed(path, 1, detail))?;
         let file = file.into_parts().0;
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|detail| malformed(path, 1, detail))?;
         Ok(Self {
             file: Arc::from(path),
             reader,
-            headers: fs_err::File::open(path)?,
+            headers,
             bytes,
+            kept: 0,
             group: 0,
             rows: None,
             row: 0,
@@ -78,7 +99,9 @@ impl Parquet {
                 self.row += 1;
                 let origin =
                     Origin { file: Arc::clone(&self.file), unit: Unit::Row, number: self.row };
-                Ok(Some(Item::Row(Row { origin, fields: object(columns, 0), cells: false })))
+                let fields = object(columns, 0);
+                self.keep(&fields).map_err(|detail| malformed(&self.file, self.row, detail))?;
+                Ok(Some(Item::Row(Row { origin, fields, cells: false })))
             }
             Err(detail) => Err(malformed(&self.file, self.row + 1, detail)),
         }
@@ -95,11 +118,11 @@ impl Parquet {
             if self.reader.num_row_groups() <= self.group {
                 return Ok(None);
             }
-            self.check_places()?;
+            let packed = self.check_places()?;
             let rows = guarded(|| {
-                let group = self.reader.get_row_group(self.group)?;
+                let group = Guarded::new(self.reader.get_row_group(self.group)?, packed);
                 let schema = self.reader.metadata().file_metadata().schema_descr_ptr();
-                TreeBuilder::new().as_iter(schema, &*group)
+                TreeBuilder::new().with_batch_size(ROWS_AHEAD).as_iter(schema, &group)
             })?;
             self.group += 1;
             self.rows = Some(rows);
@@ -109,14 +132,15 @@ impl Parquet {
 
 impl Parquet {
     /// Sees that the columns of the next row group lie in the file, which the decoder asserts, and
-    /// that their pages ask for no more memory than they can fill.
-    fn check_places(&mut self) -> Result<(), String> {
+    /// that their pages ask for no more memory than they can fill. Gives the group's packed bytes.
+    fn check_places(&mut self) -> Result<usize, String> {
         let group = self.reader.metadata().row_group(self.group);
         let packed = group.columns().iter().map(ColumnChunkMetaData::compressed_size);
         let packed = packed.fold(0, i64::saturating_add);
         if group.num_rows() < 0 || ROWS.0.max(packed.saturating_mul(ROWS.1)) < group.num_rows() {
             return Err(format!("a row group of {packed} bytes claims {} rows", group.num_rows()));
         }
+        let mut cost = 0_u64;
         for column in group.columns() {
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
             let end = start.checked_add(column.compressed_size());
@@ -129,11 +153,52 @@ impl Parquet {
                 return Err(format!("column `{}` lies outside the file", column.column_path()));
             }
             let end = end.unwrap_or_default();
-            pages::check(&mut self.headers, start.unsigned_abs(), end)
+            let holds_text =
+                matches!(column.column_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
+            let needed = pages::check(&mut self.headers, start.unsigned_abs(), end, holds_text)
                 .map_err(|detail| format!("column `{}`: {detail}", column.column_path()))?;
+            cost = cost.saturating_add(needed);
+        }
+        if self.most(PAGES) < cost {
+            return Err(self.too_large("the pages of a row group", cost));
+        }
+        Ok(usize::try_from(packed).unwrap_or_default())
+    }
+
+    /// Counts a row against what the rows of the file may take.
+    fn keep(&mut self, fields: &Map<String, Value>) -> Result<(), String> {
+        let values: u64 = fields.iter().map(|(name, value)| taken(value) + name.len() as u64).sum();
+        self.kept = self.kept.saturating_add(ROW_BYTES + values);
+        if self.most(KEPT) < self.kept {
+            return Err(self.too_large("its rows", self.kept));
         }
         Ok(())
     }
+
+    /// So many bytes, and so many times the size of the file.
+    fn most(&self, (free, times): (u64, u64)) -> u64 {
+        self.bytes.saturating_mul(times).saturating_add(free)
+    }
+
+    fn too_large(&self, what: &str, bytes: u64) -> String {
+        let (mib, size) = (bytes >> 20, self.bytes);
+        format!(
+            "{what} unpack to {mib} MiB and more, from a file of {size} bytes; if they are meant to, write them as JSONL"
+        )
+    }
+}
+
+/// Bytes of memory that a value takes.
+fn taken(value: &Value) -> u64 {
+    VALUE_BYTES
+        + match value {
+            Value::String(text) => text.len() as u64,
+            Value::Array(all) => all.iter().map(taken).sum(),
+            Value::Object(all) => {
+                all.iter().map(|(name, value)| taken(value) + name.len() as u64).sum()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
 }
 
 /// Runs a piece of the decoder, which asserts on damaged pages instead of returning an error.

@@ -96,7 +96,13 @@ fn io_hint(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::NotFound => Some("check the path"),
         io::ErrorKind::PermissionDenied => Some("check who may read and write there"),
-        io::ErrorKind::StorageFull => Some("free some space on the disk"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space on the disk; nothing half written is left")
+        }
+        io::ErrorKind::FileTooLarge => Some(
+            "raise the limit on the size of a file (`ulimit -f`); nothing half written is left",
+        ),
+        io::ErrorKind::NotADirectory => Some("a part of the path is a file; choose another path"),
         _ => None,
     }
 }

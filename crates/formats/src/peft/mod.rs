@@ -12,7 +12,6 @@
 mod config;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
 
 pub use config::{AdapterConfig, Patterns, Targets};
@@ -222,15 +221,5 @@ pub fn write(folder: impl AsRef<Path>, adapter: &Adapter) -> Result<()> {
         .collect();
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::write(folder.join(MODEL_FILE), &tensors, &metadata)?;
-    write_text(&folder.join(CONFIG_FILE), &config)
-}
-
-/// Writes a text file, whole or not at all.
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    let write = || {
-        let mut temporary = safetensors::temporary_beside(path)?;
-        temporary.write_all(text.as_bytes())?;
-        safetensors::persist(temporary, path)
-    };
-    write().map_err(|error: std::io::Error| Error::Io(error).writing(path))
+    crate::write_text(&folder.join(CONFIG_FILE), &config)
 }

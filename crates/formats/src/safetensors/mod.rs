@@ -12,12 +12,11 @@ mod write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use write::{Layout, TensorData, write, write_with};
+pub use write::{Layout, TensorData, write, write_text, write_with};
 
 use crate::mapped::Bytes;
 use crate::{Error, Result, TensorView, nearest::nearest};
 use header::{Entry, Header};
-pub(crate) use write::{persist, temporary_beside};
 
 /// The file with a whole model.
 pub const MODEL_FILE: &str = "model.safetensors";

@@ -221,17 +221,32 @@ impl Serialize for HeaderFields<'_> {
     }
 }
 
+/// Writes a text file, whole or not at all.
+///
+/// # Errors
+///
+/// [`Error::Write`] with the file, whose source is [`Error::Io`].
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    let write = || {
+        let mut temporary = temporary_beside(path)?;
+        temporary.write_all(text.as_bytes())?;
+        persist(temporary, path)
+    };
+    write().map_err(|error: std::io::Error| Error::Io(error).writing(path))
+}
+
 /// A temporary file in the folder of `path`, readable by whom the user's mask lets.
-pub(crate) fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".partial-");
+    // A run folder is cleaned of such names when a killed run goes on.
+    builder.prefix(".tmp-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path))
 }
 
 /// Syncs a temporary file and gives it its name.
-pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
+fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     // The new name is on the disk only when its folder is; Windows has no such call.
