@@ -102,7 +102,14 @@ def trainer_config(settings):
 def build(settings):
     """The trainer at its starting point."""
     dtype = DTYPES[settings["precision"]]
-    load = lambda: AutoModelForCausalLM.from_pretrained(settings["model"], dtype=dtype)
+
+    def load():
+        model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=dtype)
+        # torch gives the embedding of the padding token no gradient; where that is the end token too, as in
+        # SmolLM2, it would miss the one from the prompts.
+        model.get_input_embeddings().padding_idx = None
+        return model
+
     model, lora = load(), None
     arguments = {"args": trainer_config(settings), "train_dataset": read_rows(settings)}
     if settings["full"]:

@@ -65,7 +65,8 @@ fn testing(root: &Path) -> anyhow::Result<String> {
          the runs are in `goldens/parity/cases.json`.\n\
          In f32 the largest difference over all steps, pairs and tensors must be within these limits; \
          a run in bf16 may stray no further from the same run in f32 than TRL's with bf16 weights \
-         does, in loss, gradient norm, margins and log-probabilities, each at its worst step.\n\n\
+         does, in loss, gradient norm, margins and log-probabilities, each at its worst step of all \
+         models asked for.\n\n\
          | value | at most | |\n|---|---|---|\n",
     );
     for (kind, how, allowed) in parity::limits() {

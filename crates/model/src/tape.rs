@@ -323,6 +323,8 @@ impl Pass<'_, '_> {
         }
     }
 
+    // DIFFERENCE(trl): transformers gives the embedding of `pad_token_id` no gradient. Nothing is
+    // padded here, so a token that is read has one, an end token that serves as padding elsewhere too.
     fn embed(&mut self, out: usize, ids: &[u32]) {
         let (Some(dy), Some(slot)) = (self.gradients[out].take(), self.ctx.decoder.embedding.slot)
         else {

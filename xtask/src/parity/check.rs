@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     cases::Case,
     programs::{Programs, Scores, steps, trl_steps},
-    report::{METRICS, Report},
+    report::{METRICS, Report, Rounding, apart},
 };
 
 /// Metrics in which a run in bf16 is held against the same run in f32.
@@ -125,7 +125,11 @@ fn scored_by_ours(programs: &Programs, case: &Case) -> anyhow::Result<Found> {
 }
 
 /// Every step of both runs; a run in bf16 against the same program's run in f32.
-pub(super) fn steps_agree(case: &Case, report: &mut Report) -> anyhow::Result<()> {
+pub(super) fn steps_agree(
+    case: &Case,
+    report: &mut Report,
+    rounding: &mut Rounding,
+) -> anyhow::Result<()> {
     let (ours, trl) = (steps(&case.ours())?, trl_steps(&case.folder)?);
     same_count(case, &ours, &trl)?;
     let Some(beside) = &case.beside else {
@@ -143,7 +147,8 @@ pub(super) fn steps_agree(case: &Case, report: &mut Report) -> anyhow::Result<()
     for metric in ROUNDED_METRICS {
         let ours = largest_difference(&ours, &ours_f32, metric)?;
         let trl = largest_difference(&trl, &trl_f32, metric)?;
-        report.no_further(metric, ours, trl);
+        report.note(format!("{metric}: {}", apart([ours, trl])));
+        rounding.add(metric, ours, trl);
     }
     Ok(())
 }

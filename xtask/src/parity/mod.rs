@@ -18,7 +18,7 @@ use anyhow::ensure;
 use crate::run::{Job, say};
 use cases::{Case, Model};
 use programs::Programs;
-use report::Report;
+use report::{Report, Rounding};
 
 /// What to compare; `None` means all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +64,7 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
 
     programs.run_trl(&cases)?;
     let mut complaints = Vec::new();
+    let mut rounding = Rounding::default();
     for model in &models {
         let cases: Vec<&Case> = cases.iter().filter(|case| case.model == model.name).collect();
         for case in &cases {
@@ -73,12 +74,13 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
         let found = check::ask(&programs, &cases, &out.join(&model.name))?;
         for (case, found) in cases.iter().zip(&found) {
             let mut report = Report::new(&case.label());
-            check::steps_agree(case, &mut report)?;
+            check::steps_agree(case, &mut report, &mut rounding)?;
             check::weights_agree(found, &mut report)?;
             report.say();
             complaints.extend(report.complaints);
         }
     }
+    complaints.extend(rounding.complaints());
     for complaint in &complaints {
         say(complaint);
     }

@@ -53,7 +53,8 @@ impl Programs {
             args.extend([settings, case.trl()]);
         }
         say(&format!("TRL: {} runs of {}", stale.len(), cases.len()));
-        self.python.clone().args(args).output()?;
+        // Threads that wait must not spin where other programs want the processor.
+        self.python.clone().args(args).with("OMP_WAIT_POLICY", "passive").output()?;
         Ok(())
     }
 
