@@ -201,12 +201,15 @@ fn train_code(error: &train::Error) -> u8 {
         | Error::UnusedDate => exit_code::RECIPE,
         Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
         Error::NoPairs { .. } | Error::Row { .. } => exit_code::DATA,
+        // A file that cannot be written is no fault of the weights in it.
         Error::Format(formats::Error::Write { .. })
-        | Error::Model(model::Error::Format(formats::Error::Write { .. })) => exit_code::RESOURCES,
+        | Error::Model(model::Error::Format(formats::Error::Write { .. }))
+        | Error::Memory { .. }
+        | Error::Io(_)
+        | Error::Store(_) => exit_code::RESOURCES,
         Error::OtherModel { .. } | Error::Objective(_) | Error::Model(_) | Error::Format(_) => {
             exit_code::WEIGHTS
         }
-        Error::Memory { .. } | Error::Io(_) | Error::Store(_) => exit_code::RESOURCES,
         Error::NoReference { .. } => exit_code::UNEXPECTED,
         Error::Data(error) => data_code(error),
         Error::Run(error) => run_code(error),
@@ -270,6 +273,8 @@ mod tests {
             str![[r#"
 error: failed to open file `nowhere.yaml`
   because: No such file or directory (os error 2)
+
+hint: check the path
 
 "#]]
         );

@@ -6,6 +6,7 @@
 
 use std::{
     ffi::OsStr,
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -131,8 +132,8 @@ fn a_full_disk_is_told_and_leaves_nothing_half_written() {
     for blocks in [0, 3, 4, 5, 12] {
         let root = format!("full-{blocks}");
         let (said, code) = home.align(&root, Some(blocks), &["--no-cache"]);
-        told += &format!("blocks: {blocks}, code: {code:?}\n{said}");
-        told += &format!("left: {}\n\n", home.names(&root).join(" "));
+        let _ = write!(told, "blocks: {blocks}, code: {code:?}\n{said}");
+        let _ = write!(told, "left: {}\n\n", home.names(&root).join(" "));
         for (_, path) in run::checkpoint::folders(&home.path(&root)).unwrap() {
             run::Checkpoint::open(&path).unwrap();
         }
@@ -153,14 +154,14 @@ blocks: 3, code: Some(6)
 error: cannot write `full-3/[TEMPORARY]-0-checkpoint-2/adapter_model.safetensors`
   because: File too large (os error 27)
 
-hint: raise the limit on the size of a file (`ulimit -f`); nothing half written is left
+hint: raise the limit on the size of a file (`ulimit -f`); nothing half written is left; then continue with `--resume auto`
 left: .lock data.json events.jsonl recipe.yaml timings.jsonl
 
 blocks: 4, code: Some(6)
 error: cannot write `full-4/[TEMPORARY]-0-checkpoint-2/trueup/optimizer.safetensors`
   because: File too large (os error 27)
 
-hint: raise the limit on the size of a file (`ulimit -f`); nothing half written is left
+hint: raise the limit on the size of a file (`ulimit -f`); nothing half written is left; then continue with `--resume auto`
 left: .lock data.json events.jsonl recipe.yaml timings.jsonl
 
 blocks: 5, code: Some(6)
@@ -195,7 +196,7 @@ fn a_damaged_checkpoint_is_refused_by_name_and_passed_over_by_auto() {
             run::atomic::write(&file, &damage(&sound)).unwrap();
             let (said, code) = home.align("broken", None, &["--resume", "broken/checkpoint-6"]);
             let name = file.strip_prefix(&newest).unwrap().display();
-            told += &format!("{name}, {what}, code: {code:?}\n{said}\n");
+            let _ = write!(told, "{name}, {what}, code: {code:?}\n{said}\n");
         }
         run::atomic::write(&file, &sound).unwrap();
     }
@@ -204,7 +205,7 @@ fn a_damaged_checkpoint_is_refused_by_name_and_passed_over_by_auto() {
     let weights = newest.join("adapter_model.safetensors");
     run::atomic::write(&weights, &flip(&fs::read(&weights).unwrap())).unwrap();
     let (said, code) = home.align("broken", None, &["--resume", "auto"]);
-    told += &format!("auto, code: {code:?}\n{said}");
+    let _ = write!(told, "auto, code: {code:?}\n{said}");
     assert_data_eq!(
         told,
         str![[r#"
@@ -244,7 +245,17 @@ error: checkpoint `broken/checkpoint-6` is damaged: `trueup/manifest.json` canno
 hint: `--resume auto` takes the newest checkpoint that is whole
 
 trueup/manifest.json, flipped, code: Some(4)
-error: checkpoint `broken/checkpoint-6` is damaged: `adapter_model.safetensors` has other bytes than were written
+error: checkpoint `broken/checkpoint-6` is damaged: `trueup/manifest.json` cannot be read
+
+hint: `--resume auto` takes the newest checkpoint that is whole
+
+trueup/objective.json, cut, code: Some(4)
+error: checkpoint `broken/checkpoint-6` is damaged: `trueup/objective.json` has the wrong size
+
+hint: `--resume auto` takes the newest checkpoint that is whole
+
+trueup/objective.json, flipped, code: Some(4)
+error: checkpoint `broken/checkpoint-6` is damaged: `trueup/objective.json` has other bytes than were written
 
 hint: `--resume auto` takes the newest checkpoint that is whole
 
@@ -282,7 +293,7 @@ fn damaged_caches_are_noticed_and_made_again() {
             let root = format!("{index}-{ending}-{what}");
             run::atomic::write(&file, &damage(&fs::read(&file).unwrap())).unwrap();
             let (said, code) = home.align(&root, None, &[]);
-            told += &format!("{root}, code: {code:?}\n{said}\n");
+            let _ = write!(told, "{root}, code: {code:?}\n{said}\n");
             home.assert_same("whole", &root);
         }
     }

@@ -168,7 +168,7 @@ impl Error {
                 if matches!(error, formats::Error::Write { .. }) =>
             {
                 let hint = error.hint()?;
-                Some(format!("{hint}: then continue with `--resume auto`"))
+                Some(format!("{hint}; then continue with `--resume auto`"))
             }
             Self::Model(error) => error.hint(),
             Self::Format(error) => error.hint(),

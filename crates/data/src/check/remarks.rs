@@ -51,18 +51,30 @@ fn is_garbled(text: &str) -> bool {
     }
     let mut last = [' '; 2];
     for next in text.chars() {
-        let is_found = match (last, next) {
-            (_, char::REPLACEMENT_CHARACTER) | ([_, '\u{f0}'], '\u{178}' | '\u{9f}') => true,
-            ([_, '\u{c2}'], '\u{80}'..='\u{bf}') => true,
+        let is_broken = match last {
+            [_, '\u{f0}'] => matches!(next, '\u{178}' | '\u{9f}'),
+            [_, '\u{c2}'] => matches!(next, '\u{80}'..='\u{bf}'),
             // A capital A with tilde may end a word, and a dot or quote may follow it.
-            ([_, '\u{c3}'], '\u{80}'..='\u{bf}' | '\u{160}' | '\u{161}' | '\u{178}') => true,
-            ([_, '\u{c3}'], '\u{192}' | '\u{2c6}' | '\u{2030}' | '\u{2039}' | '\u{20ac}') => true,
-            (
-                ['\u{e2}', '\u{20ac}' | '\u{80}'],
-                '\u{80}'..='\u{bf}' | '\u{2122}' | '\u{153}' | '\u{201c}' | '\u{201d}' | '\u{2dc}',
-            ) => true,
+            [_, '\u{c3}'] => matches!(
+                next,
+                '\u{80}'
+                    ..='\u{bf}'
+                        | '\u{160}'
+                        | '\u{161}'
+                        | '\u{178}'
+                        | '\u{192}'
+                        | '\u{2c6}'
+                        | '\u{2030}'
+                        | '\u{2039}'
+                        | '\u{20ac}'
+            ),
+            ['\u{e2}', '\u{20ac}' | '\u{80}'] => matches!(
+                next,
+                '\u{80}'..='\u{bf}' | '\u{2122}' | '\u{153}' | '\u{201c}' | '\u{201d}' | '\u{2dc}'
+            ),
             _ => false,
         };
+        let is_found = is_broken || next == char::REPLACEMENT_CHARACTER;
         if is_found {
             return true;
         }

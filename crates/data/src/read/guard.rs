@@ -64,8 +64,8 @@ impl RowGroupReader for Guarded<'_> {
 
     fn get_column_page_reader(&self, i: usize) -> Result<Box<dyn PageReader>> {
         let column = self.metadata().schema_descr().column(i);
-        let (limits, pages) = (self.limits.clone(), self.group.get_column_page_reader(i)?);
-        Ok(Box::new(Pages { pages, column, limits, run: 0, longest: 0 }))
+        let (limits, inner) = (self.limits.clone(), self.group.get_column_page_reader(i)?);
+        Ok(Box::new(Pages { inner, column, limits, run: 0, longest: 0 }))
     }
 
     fn get_column_bloom_filter(&self, i: usize) -> Option<&Sbbf> {
@@ -79,7 +79,7 @@ impl RowGroupReader for Guarded<'_> {
 
 /// The pages of a column.
 struct Pages {
-    pages: Box<dyn PageReader>,
+    inner: Box<dyn PageReader>,
     column: Arc<ColumnDescriptor>,
     limits: Limits,
     /// Elements so far of the row that the last page ended with.
@@ -90,7 +90,7 @@ struct Pages {
 
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        let page = self.pages.get_next_page()?;
+        let page = self.inner.get_next_page()?;
         if let Some(page) = &page {
             self.check(page).map_err(ParquetError::General)?;
         }
@@ -98,15 +98,15 @@ impl PageReader for Pages {
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
-        self.pages.peek_next_page()
+        self.inner.peek_next_page()
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.pages.skip_next_page()
+        self.inner.skip_next_page()
     }
 
     fn at_record_boundary(&mut self) -> Result<bool> {
-        self.pages.at_record_boundary()
+        self.inner.at_record_boundary()
     }
 }
 
