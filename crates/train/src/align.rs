@@ -74,7 +74,11 @@ impl Prepared {
     pub fn new(mut recipe: Recipe, setting: Setting) -> Result<Self, Error> {
         let date = recipe.dataset.template_date;
         let today = date.unwrap_or_else(|| setting.today.at_midnight());
-        let files = ModelFiles::open(&setting.model, setting.tokenizer.as_deref(), today)?;
+        let (files, loaded) = rayon::join(
+            || ModelFiles::open(&setting.model, setting.tokenizer.as_deref(), today),
+            || prepare::load(&recipe),
+        );
+        let (files, loaded) = (files?, loaded?);
         let asks_for_date = files.templates.iter().any(|(_, template)| template.asks_for_date());
         if date.is_some() && !asks_for_date {
             return Err(Error::UnusedDate);
@@ -82,7 +86,7 @@ impl Prepared {
         recipe.dataset.template_date = asks_for_date.then_some(today);
         let config = files.checkpoint.config();
         let tokens = setting.caches.as_ref().map(|caches| caches.join("tokens"));
-        let pairs = prepare::pairs(&recipe, &files, tokens.as_deref())?;
+        let pairs = prepare::pairs(&recipe, &files, loaded, tokens.as_deref())?;
         let precision = match recipe.model.precision {
             crate::recipe::Precision::Auto => setting.device.preferred_precision(),
             crate::recipe::Precision::F32 => Precision::F32,

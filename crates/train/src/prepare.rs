@@ -7,6 +7,7 @@ use data::{
     check::OnInvalid,
     dataset,
     layout::Shape,
+    record::Record,
     report::DataReport,
     split,
     template::{Moment, Templates},
@@ -108,32 +109,27 @@ pub struct Reports {
     pub objective: Tally,
 }
 
-/// Reads, checks, splits and tokenizes the recipe's data.
-///
-/// `context` is the model's limit in tokens, `cache` a folder for tokens.
+/// The recipe's rows, read, checked and split.
+pub struct Loaded {
+    train: Vec<Record>,
+    held_out: Vec<Record>,
+    report: DataReport,
+    eval_report: Option<DataReport>,
+}
+
+/// Reads, checks and splits the recipe's data.
 ///
 /// # Errors
 ///
 /// Data that cannot be used at all; single rows are dropped and counted.
-pub fn pairs(
-    recipe: &recipe::Recipe,
-    files: &ModelFiles,
-    cache: Option<&Path>,
-) -> Result<Pairs, Error> {
+pub fn load(recipe: &recipe::Recipe) -> Result<Loaded, Error> {
     let dataset = &recipe.dataset;
-    let cache = cache.map(TokenCache::new);
-    let tokenization = Tokenization {
-        tokenizer: &files.tokenizer,
-        templates: &files.templates,
-        settings: settings(dataset, files.checkpoint.config().context),
-        cache: cache.as_ref(),
-    };
     let options = dataset::Options {
         policy: dataset.policy,
         seed: recipe.alignment.seed,
         shapes: shapes(&recipe.alignment.objective),
     };
-    let mut loaded = dataset::load(&dataset.training_sources(), &options)?;
+    let loaded = dataset::load(&dataset.training_sources(), &options)?;
     let mut eval_report = None;
     let eval_sources = dataset.evaluation_sources();
     let (train, held_out) = match dataset.eval_fraction {
@@ -148,9 +144,33 @@ pub fn pairs(
         }
         None => (loaded.records, Vec::new()),
     };
-    let train = tokenization.run(&train, &mut loaded.report)?;
-    let report = eval_report.as_mut().unwrap_or(&mut loaded.report);
-    let held_out = tokenization.run(&held_out, report)?;
+    Ok(Loaded { train, held_out, report: loaded.report, eval_report })
+}
+
+/// Tokenizes what was loaded, and puts it in order for the objective.
+///
+/// `cache` is a folder for tokens.
+///
+/// # Errors
+///
+/// Rows that cannot become tokens, or that the objective cannot use.
+pub fn pairs(
+    recipe: &recipe::Recipe,
+    files: &ModelFiles,
+    loaded: Loaded,
+    cache: Option<&Path>,
+) -> Result<Pairs, Error> {
+    let dataset = &recipe.dataset;
+    let cache = cache.map(TokenCache::new);
+    let tokenization = Tokenization {
+        tokenizer: &files.tokenizer,
+        templates: &files.templates,
+        settings: settings(dataset, files.checkpoint.config().context),
+        cache: cache.as_ref(),
+    };
+    let Loaded { train, held_out, mut report, mut eval_report } = loaded;
+    let train = tokenization.run(&train, &mut report)?;
+    let held_out = tokenization.run(&held_out, eval_report.as_mut().unwrap_or(&mut report))?;
     let arrangement = Arrangement {
         objective: &recipe.alignment.objective,
         flip: recipe.alignment.flip,
@@ -163,13 +183,13 @@ pub fn pairs(
     let train = arrangement.arrange(train.examples, &mut objective)?;
     let held_out = arrangement.arrange(held_out.examples, &mut Tally::new())?;
     if train.is_empty() {
-        let text = loaded.report.render_problems();
+        let text = report.render_problems();
         return Err(Error::NoPairs { dropped: Dropped { text } });
     }
     let reports = Reports {
         train_pairs: train.len(),
         eval_pairs: held_out.len(),
-        train: loaded.report,
+        train: report,
         eval: eval_report,
         objective,
     };

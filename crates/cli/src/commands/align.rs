@@ -70,6 +70,8 @@ fn dry_run(args: &Align, recipe: &Recipe, now: u64, terminal: &Terminal) -> Resu
     terminal.data(&prepared.recipe().render())?;
     tell(&prepared, args, terminal);
     terminal.print(&plan::text(&prepared));
+    // The process ends here; giving its memory back first would only take time.
+    std::mem::forget(prepared);
     Ok(())
 }
 

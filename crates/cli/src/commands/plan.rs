@@ -19,7 +19,7 @@ use super::size;
 const PROBE: [usize; 3] = [512, 1024, 576];
 
 /// How long the probe may take.
-const PROBE_TIME: Duration = Duration::from_millis(25);
+const PROBE_TIME: Duration = Duration::from_millis(10);
 
 /// What part of a plain product's rate whole steps reached when this was measured.
 const STEP_SHARE: f64 = 0.65;
