@@ -94,6 +94,16 @@ pub const MODEL_F32_NORM: f64 = 1e-5;
 /// Relative norm: a prompt's gradients are summed over branches in another order.
 pub const TREE_GRADIENT: f64 = 2e-6;
 
+/// Relative: the norm of such a gradient.
+pub const TREE_NORM: f64 = 1e-5;
+
+/// The same in bf16, where the gradient of a prompt's rows is rounded once for the sum over its
+/// branches in one case and once a branch in the other: one rounding, 2^-8.
+pub const TREE_GRADIENT_BF16: f64 = 4e-3;
+
+/// Relative: the norm of such a gradient in bf16, where roundings mostly cancel. Seen: 3e-5.
+pub const TREE_NORM_BF16: f64 = 5e-4;
+
 /// Relative to the largest value: products over a head and over some hundred keys in f32, with an
 /// exponential between them; scores of magnitude 10 are off by 10 times 2^-24 before it.
 pub const ATTENTION_F32: f64 = 1e-5;
