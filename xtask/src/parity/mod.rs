@@ -4,7 +4,7 @@
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
 //! point with `trueup align`. The cases are in `goldens/parity/cases.json`, what must agree and how
-//! closely in [`report`].
+//! closely in `report`.
 
 mod cases;
 mod check;
