@@ -10,6 +10,7 @@
   gradients  of each {trl, checkpoint}, the gradient that TRL saved and a checkpoint of one step from scratch:
              per tensor its name, the cosine of both gradients, and both norms
 """
+import functools
 import json
 import pathlib
 import sys
@@ -27,20 +28,28 @@ FIRST_MOMENT_SHARE = 0.1  # of the gradient, in AdamW's first moment after one s
 
 @torch.no_grad()
 def logp(model, prompt, completion):
-    logits = model(torch.tensor([prompt + completion]), use_cache=False).logits[0, len(prompt) - 1 : -1]
+    wanted = len(completion) + 1
+    logits = model(torch.tensor([prompt + completion]), use_cache=False, logits_to_keep=wanted).logits[0, :-1]
     picked = logits.log_softmax(-1)[torch.arange(len(completion)), torch.tensor(completion)]
     return picked.double().sum().item()
 
 
+@functools.lru_cache(maxsize=1)
+def base(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
 def scores(job):
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+    model = base(job["model"])
     if job["adapter"]:
-        model = PeftModel.from_pretrained(model, job["adapter"])
-    model.eval()
+        model = PeftModel.from_pretrained(model, job["adapter"]).eval()
     rows = [json.loads(line) for line in open(job["rows"])]
     chosen = range(len(rows)) if job["only"] is None else job["only"]
     sides = ("chosen_ids", "rejected_ids")
-    return [[logp(model, rows[row]["prompt_ids"], rows[row][side]) for side in sides] for row in chosen]
+    found = [[logp(model, rows[row]["prompt_ids"], rows[row][side]) for side in sides] for row in chosen]
+    if job["adapter"]:
+        model.unload()  # leaves the base as it was
+    return found
 
 
 def moment_names(shapes):

@@ -23,7 +23,9 @@ impl Programs {
         let metadata = cargo(root, ["metadata", "--format-version", "1", "--no-deps"]).output()?;
         let metadata: Value = serde_json::from_slice(&metadata)?;
         let target = metadata["target_directory"].as_str().context("cargo names no target")?.into();
-        Ok(Self { root: root.into(), python: python.clone(), target })
+        // Threads that wait must not spin where other programs want the processor.
+        let python = python.clone().with("OMP_WAIT_POLICY", "passive");
+        Ok(Self { root: root.into(), python, target })
     }
 
     /// Runs TRL, in one process, for the cases whose last run was made from something else.
@@ -53,8 +55,7 @@ impl Programs {
             args.extend([settings, case.trl()]);
         }
         say(&format!("TRL: {} runs of {}", stale.len(), cases.len()));
-        // Threads that wait must not spin where other programs want the processor.
-        self.python.clone().args(args).with("OMP_WAIT_POLICY", "passive").output()?;
+        self.python.clone().args(args).output()?;
         Ok(())
     }
 
