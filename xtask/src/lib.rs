@@ -6,4 +6,5 @@ pub mod files;
 pub mod goldens;
 pub mod parity;
 pub mod run;
+pub mod study;
 pub mod tidy;

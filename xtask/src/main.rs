@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, tidy};
+use xtask::{docs, files, goldens, parity, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -17,6 +17,9 @@ const HELP: &str = "commands:
   parity [--model FOLDER] [--data FILE] [--case NAME]
                     train with TRL and with this program from the same point, and compare; FOLDER has
                     the Hugging Face layout, and FILE pairs for it; without it the tiny models are used
+  study NAME MODEL DATA
+                    train what a page of docs reports on (`factual` or `noise`), three seeds each, and
+                    print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn run() -> anyhow::Result<()> {
         ["docs"] => docs::make(&root),
         ["docs", "--check"] => docs::check(&root),
         ["parity", ref rest @ ..] => parity::compare(&root, &oracle()?, asked(rest)?),
+        ["study", name, model, data] => study::run(&root, name, Path::new(model), Path::new(data)),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {

@@ -96,3 +96,14 @@ impl std::fmt::Display for Job {
 pub fn cargo<A: AsRef<OsStr>>(root: &Path, args: impl IntoIterator<Item = A>) -> Job {
     Job::new(PathBuf::from(env!("CARGO"))).args(args).folder(root)
 }
+
+/// Where cargo builds to.
+///
+/// # Errors
+///
+/// If cargo cannot say.
+pub fn target(root: &Path) -> anyhow::Result<PathBuf> {
+    let metadata = cargo(root, ["metadata", "--format-version", "1", "--no-deps"]).output()?;
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata)?;
+    Ok(metadata["target_directory"].as_str().context("cargo names no target")?.into())
+}

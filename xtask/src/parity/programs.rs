@@ -20,9 +20,7 @@ impl Programs {
     /// Builds ours.
     pub(super) fn build(root: &Path, python: &Job) -> anyhow::Result<Self> {
         cargo(root, ["build", "--release", "--quiet", "--package", "cli"]).run()?;
-        let metadata = cargo(root, ["metadata", "--format-version", "1", "--no-deps"]).output()?;
-        let metadata: Value = serde_json::from_slice(&metadata)?;
-        let target = metadata["target_directory"].as_str().context("cargo names no target")?.into();
+        let target = crate::run::target(root)?;
         // Threads that wait must not spin where other programs want the processor.
         let python = python.clone().with("OMP_WAIT_POLICY", "passive");
         Ok(Self { root: root.into(), python, target })
