@@ -1,7 +1,7 @@
 //! What a weight is after 4-bit storage: NF4 in blocks of 64, its scales in 8 bits.
 //!
 //! The arithmetic is that of bitsandbytes with `load_in_4bit`, `bnb_4bit_quant_type: nf4` and
-//! `bnb_4bit_use_double_quant` (Dettmers et al. 2023, `QLoRA`, section 3): a block's values are
+//! `bnb_4bit_use_double_quant` (Dettmers et al. 2023, "QLoRA", section 3): a block's values are
 //! divided by their largest magnitude and go to the nearest of 16 quantiles of the normal
 //! distribution; the magnitudes, less their mean, go the same way through a table of 256 numbers in
 //! blocks of 256.
@@ -17,7 +17,7 @@ const BLOCK: usize = 64;
 /// Scales that share a scale of their own.
 const SCALE_BLOCK: usize = 256;
 
-/// The 16 values of NF4 (`QLoRA`, appendix E), ascending.
+/// The 16 values of NF4 (QLoRA, appendix E), ascending.
 const LEVELS: [f32; 16] = [
     -1.0,
     -0.696_192_8,

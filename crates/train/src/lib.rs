@@ -16,9 +16,11 @@ pub mod resume;
 pub mod rows;
 pub mod run_log;
 pub mod schedule;
+pub mod session;
 pub mod trainer;
 pub mod training;
 pub mod watch;
 
 pub use error::{Dropped, Error};
+pub use session::Session;
 pub use watch::{Progress, Watch};

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use testkit::tolerance;
 use train::{
-    Progress, Watch,
+    Progress, Session, Watch,
     align::{Prepared, Setting, Start},
     recipe,
 };
@@ -103,8 +103,10 @@ fn run(golden: &Golden, device: Device, extra: &str) -> Run {
         memory: 1 << 30,
         today: Moment::date(2026, 1, 2).unwrap(),
     };
-    let prepared = Prepared::new(recipe, setting).unwrap();
-    prepared.run(RunFolder::create(&out).unwrap(), &Start::Fresh, &mut Silent).unwrap();
+    let mut session = Session::default();
+    let prepared = Prepared::new(recipe, setting, &mut session).unwrap();
+    let folder = RunFolder::create(&out).unwrap();
+    prepared.run(folder, &Start::Fresh, &mut session, &mut Silent).unwrap();
     let events = run::events::read(&out.join("events.jsonl")).unwrap();
     Run { _home: home, out, events }
 }

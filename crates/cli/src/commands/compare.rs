@@ -54,7 +54,7 @@ pub(super) fn show(folders: &[PathBuf], terminal: &Terminal) -> Result<(), Failu
 }
 
 fn line(folder: &Path) -> Result<Vec<String>, Failure> {
-    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+    let name = name(folder);
     let events = events(folder)?;
     let evaluated = events.iter().rev().find(|event| event.is_evaluation());
     let last = evaluated.or(events.last());
@@ -95,4 +95,13 @@ fn runs_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     found.sort();
     Ok(found)
+}
+
+/// What the run's recipe calls it, else the name of its folder.
+fn name(folder: &Path) -> String {
+    let recipe = train::recipe::read(&folder.join("recipe.yaml"), &[], "");
+    let given = recipe.ok().and_then(|checked| checked.recipe.alignment.run_name);
+    given.unwrap_or_else(|| {
+        folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned()
+    })
 }

@@ -9,6 +9,7 @@ mod generate;
 mod plan;
 mod quickstart;
 mod sweep;
+mod sweep_plan;
 
 use crate::{
     args::{Command, Data},

@@ -24,6 +24,8 @@ use crate::{
 pub struct Alignment {
     /// The run folder.
     pub output_dir: PathBuf,
+    /// What the run is called where runs are compared; the folder's name if absent.
+    pub run_name: Option<String>,
     /// What is minimized.
     pub objective: Objective,
     /// Whether completions whose labels of factuality are in the wrong order change places.
@@ -117,6 +119,7 @@ pub(super) fn read(
     let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
     Some(Alignment {
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
+        run_name: section.text("run_name"),
         objective: objective?,
         flip: section.flag("flip").unwrap_or(false),
         tuning,

@@ -80,7 +80,11 @@ pub const KEYS: &[Key] = &[
         "auto",
         "operands of products: `bf16`, `f32`, or `auto` (bf16 where the processor multiplies it, else f32)",
     ),
-    model("load_in_4bit", "false", "quantize frozen weights to 4 bits; only `false` so far"),
+    model(
+        "load_in_4bit",
+        "false",
+        "round the frozen linears as 4-bit storage would (NF4 in blocks of 64, double quantization, as bitsandbytes); they are kept in 16 bits each so far",
+    ),
     model(
         "dequantize",
         "true",
@@ -161,6 +165,11 @@ pub const KEYS: &[Key] = &[
         "output_dir",
         "./checkpoints/<model>-aligned-<time>",
         "the run folder; new or empty",
+    )),
+    free(alignment(
+        "run_name",
+        "the name of the run folder",
+        "what the run is called where runs are compared",
     )),
     alignment(
         "beta",

@@ -231,7 +231,6 @@ const PEERS: &[(&str, &str, Advice)] = &[
     ("logging_strategy", HF, Here("alignment.logging_steps")),
     ("logging_dir", HF, Say(NO_REPORTS)),
     ("report_to", HF, Say(NO_REPORTS)),
-    ("run_name", HF, Say(NO_REPORTS)),
     ("wandb", AIXPERT, Say(NO_REPORTS)),
     ("wandb_project", AXOLOTL, Say(NO_REPORTS)),
     ("eval_strategy", HF, Say(EVERY_STEP)),

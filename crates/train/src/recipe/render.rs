@@ -44,6 +44,9 @@ impl Recipe {
         if !self.alignment.objective.needs_reference() {
             rows.retain(|(_, key, _)| *key != "reference");
         }
+        if self.alignment.tuning == Tuning::Full {
+            rows.retain(|(_, key, _)| *key != "load_in_4bit");
+        }
         rows.extend(dataset(&self.dataset));
         rows.extend(training(&self.alignment));
         rows.extend(saving(&self.alignment));
@@ -66,6 +69,7 @@ fn model(model: &Model) -> Vec<Row> {
         row("adapter", optional_text(model.adapter.as_ref())),
         row("reference", reference),
         row("precision", word(Precision::WORDS, model.precision).into()),
+        row("load_in_4bit", model.load_in_4bit.to_string()),
     ]
 }
 
@@ -99,6 +103,7 @@ fn training(alignment: &Alignment) -> Vec<Row> {
     let mut rows = vec![
         row("method", if alignment.objective.gdpo.is_some() { "gdpo" } else { "dpo" }.into()),
         row("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
+        row("run_name", optional_text(alignment.run_name.as_ref())),
     ];
     rows.extend(
         objective::rows(&alignment.objective).into_iter().map(|(key, value)| row(key, value)),

@@ -106,6 +106,7 @@ model:
   adapter: null
   reference: base
   precision: auto
+  load_in_4bit: false
 dataset:
   path: "pairs.jsonl"
   format: auto
@@ -128,6 +129,7 @@ dataset:
 alignment:
   method: dpo
   output_dir: "./checkpoints/model-1B-aligned-20260225-120000"
+  run_name: null
   beta: 0.1
   loss_type: sigmoid
   label_smoothing: 0.0
@@ -195,6 +197,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("dataset.template_date", "2026-01-31", &[]),
     ("alignment.method", "gdpo", &[]),
     ("alignment.output_dir", "./runs/1", &[]),
+    ("alignment.run_name", "first try", &[]),
     ("alignment.beta", "0.5", &[]),
     ("alignment.loss_type", "ipo", &[]),
     ("alignment.label_smoothing", "0.25", &[]),
@@ -372,8 +375,8 @@ fn every_problem_is_told_with_its_line() {
         str![[r#"
 align.yaml:3: unknown key `model.precison`
   -> the nearest key is `precision`
-align.yaml:4: `model.load_in_4bit: true` is not supported yet
-  -> remove it: weights are kept once, in 16 bits with `precision: bf16`
+align.yaml:4: `model.load_in_4bit` has no effect with `alignment.use_lora: false`
+  -> remove it: weights that are trained are kept in 32 bits
 align.yaml:6: path must be a path or a list of paths (got: an empty list)
 align.yaml:7: unsupported dataset format "txt"
 supported formats: auto, json, csv, jsonl, parquet
@@ -528,8 +531,8 @@ fn files_of_other_shapes_are_recognised() {
     assert_data_eq!(
         told(sweep, &[]),
         str![[r#"
-align.yaml:1: a sweep (`models:`) is not supported yet
-  -> write one recipe with a table `sweep:`, and run `trueup sweep` on it
+align.yaml:1: a sweep (`models:`) with `trueup align` is not supported yet
+  -> run `trueup sweep --config` on this file
 
 "#]]
     );
