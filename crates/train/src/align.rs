@@ -12,6 +12,7 @@ use run::RunFolder;
 use crate::{
     Error, Session, Watch,
     batches::Batches,
+    moving::MovingReference,
     optimizer::Optimizer,
     prepare::{self, ModelFiles, Pairs},
     recipe::{self, Recipe, Reference, Tuning},
@@ -160,6 +161,18 @@ impl Prepared {
 
     /// What the policy is held to, in words.
     pub fn reference_in_words(&self) -> String {
+        let start = self.first_reference_in_words();
+        match self.recipe.alignment.sync {
+            Some(sync) if sync.mixup_alpha < 1.0 => {
+                let (share, steps) = (sync.mixup_alpha, sync.steps);
+                format!("{start}; it follows the policy by {share} of the way every {steps} steps")
+            }
+            Some(sync) => format!("{start}; it becomes the policy every {} steps", sync.steps),
+            None => start,
+        }
+    }
+
+    fn first_reference_in_words(&self) -> String {
         match &self.recipe.model.reference {
             Reference::Base if self.trained.is_full => "the model as it is now".into(),
             Reference::Base => "the model without any adapter".into(),
@@ -239,6 +252,7 @@ impl Prepared {
         self.files.checkpoint.release();
         let total = self.batches.total_steps();
         let rates = &alignment.rates;
+        let moving = alignment.sync.map(|settings| MovingReference::new(settings, &policy));
         Ok(Some(Trainer {
             optimizer: Optimizer::new(alignment.optimizer, policy.arena().values.len()),
             policy,
@@ -254,6 +268,7 @@ impl Prepared {
             held_out: self.pairs.held_out.clone(),
             batches: self.batches,
             reference,
+            moving,
             routine: Routine {
                 save_steps: alignment.save_steps,
                 evaluation: alignment.evaluation.filter(|_| !self.pairs.held_out.is_empty()),
@@ -289,7 +304,14 @@ impl Prepared {
             }
             None => ReferenceStore::in_memory(),
         };
-        let visited = self.batches.visited().into_iter().map(|index| &self.pairs.train[index]);
+        // A reference that moves says nothing about rows that come after.
+        let visited = match alignment.sync {
+            Some(sync) => (1..=sync.steps.min(self.batches.total_steps()))
+                .flat_map(|step| self.batches.of_step(step))
+                .collect(),
+            None => self.batches.visited(),
+        };
+        let visited = visited.into_iter().map(|index| &self.pairs.train[index]);
         let needs = alignment.objective.needs();
         if !needs.reference {
             return Ok(Some(ReferenceStore::in_memory()));

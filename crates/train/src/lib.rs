@@ -8,6 +8,7 @@ pub mod batches;
 mod error;
 pub mod history;
 pub mod metrics;
+pub mod moving;
 pub mod optimizer;
 pub mod prepare;
 pub mod recipe;

@@ -528,6 +528,38 @@ const LOSSES: &[Probe] = &[
 
 const TUNING: &[Probe] = &[
     probe(
+        "alignment.sync_ref_model",
+        "true",
+        &[],
+        Seen(|a, b| {
+            let moves = "it becomes the policy every 512 steps";
+            !a.told.contains(moves) && b.told.contains(moves)
+        }),
+    ),
+    probe(
+        "alignment.ref_model_mixup_alpha",
+        "0.5",
+        &[
+            "alignment.sync_ref_model=true",
+            "alignment.ref_model_sync_steps=2",
+            "alignment.use_lora=false",
+        ],
+        Seen(|a, b| {
+            let margins = |run: &Run| run.series("rewards/margins");
+            margins(a)[..2] == margins(b)[..2] && margins(a)[2] < margins(b)[2]
+        }),
+    ),
+    probe(
+        "alignment.ref_model_sync_steps",
+        "1",
+        &["alignment.sync_ref_model=true"],
+        Seen(|a, b| {
+            let margins = |run: &Run| run.series("rewards/margins");
+            // A reference that is the policy itself leaves no margin.
+            margins(a)[3] != 0.0 && margins(b).iter().all(|margin| *margin == 0.0)
+        }),
+    ),
+    probe(
         "alignment.use_lora",
         "false",
         &[],

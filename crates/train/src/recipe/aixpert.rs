@@ -453,6 +453,7 @@ modified_dpo:
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a recipe, whole")]
     fn a_run_is_a_recipe_of_ours() {
         let runs = runs(README);
         let original = &runs[0].checked;
@@ -501,6 +502,7 @@ alignment:
   label_smoothing: 0.0
   delta: 100.0
   flip: true
+  sync_ref_model: false
   use_lora: true
   lora_r: 32
   lora_alpha: 64.0

@@ -7,14 +7,15 @@ use objectives::Objective;
 
 use super::{
     dataset::Dataset,
-    model::Model,
+    model::{Model, Reference},
     objective,
     problem::{Note, What},
-    read::{POSITIVE, Section, Words},
+    read::{POSITIVE, Section, UP_TO_ONE, Words},
     saving::{self, Evaluation},
     tuning,
 };
 use crate::{
+    moving::SyncSettings,
     optimizer::OptimizerSettings,
     schedule::{SchedulerType, Warmup},
 };
@@ -28,6 +29,8 @@ pub struct Alignment {
     pub run_name: Option<String>,
     /// What is minimized.
     pub objective: Objective,
+    /// How the reference follows the policy; it stays where it is if absent.
+    pub sync: Option<SyncSettings>,
     /// Whether completions whose labels of factuality are in the wrong order change places.
     pub flip: bool,
     /// What is trained.
@@ -120,6 +123,7 @@ pub(super) fn read(
     Some(Alignment {
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
         run_name: section.text("run_name"),
+        sync: sync(section, &tuning, around.model),
         objective: objective?,
         flip: section.flag("flip").unwrap_or(false),
         tuning,
@@ -149,6 +153,36 @@ pub(super) const CHECKPOINTING: Words<Option<bool>> =
 
 fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
     section.count(key, 1).map_or(default, |count| count as usize)
+}
+
+/// A reference that follows the policy.
+fn sync(section: &mut Section<'_>, tuning: &Tuning, model: Option<&Model>) -> Option<SyncSettings> {
+    let alpha = section.number("ref_model_mixup_alpha", UP_TO_ONE, "> 0 and <= 1");
+    let steps = section.count("ref_model_sync_steps", 1);
+    if section.flag("sync_ref_model") != Some(true) {
+        let hint = "remove it, or set `sync_ref_model: true`";
+        for key in ["ref_model_mixup_alpha", "ref_model_sync_steps"] {
+            section.refuse(key, "without `sync_ref_model: true`", hint);
+        }
+        return None;
+    }
+    let is_full = *tuning == Tuning::Full;
+    let usual = if is_full { 0.6 } else { 1.0 };
+    let mixup_alpha = alpha.unwrap_or(usual);
+    if !is_full && mixup_alpha < 1.0 {
+        let first = format!("`ref_model_mixup_alpha: {mixup_alpha}`");
+        let hint = "write 1.0: what lies between two adapters is no adapter of their rank; or set `use_lora: false`";
+        let (second, hint) = ("an adapter".into(), hint.into());
+        section.report("ref_model_mixup_alpha", What::Conflict { first, second, hint });
+    }
+    let start = if *tuning == Tuning::Adapter { Reference::Adapter } else { Reference::Base };
+    if model.is_some_and(|model| model.reference != start) {
+        let first = "`sync_ref_model`".into();
+        let second = "a `model.reference` that is not the policy as it starts".into();
+        let hint = "leave `model.reference` out".into();
+        section.report("sync_ref_model", What::Conflict { first, second, hint });
+    }
+    Some(SyncSettings { mixup_alpha, steps: steps.unwrap_or(512) })
 }
 
 fn rates(section: &mut Section<'_>) -> Rates {

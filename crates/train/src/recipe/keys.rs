@@ -314,6 +314,21 @@ pub const KEYS: &[Key] = &[
         "listwise",
         "with `method: gdpo`: `listwise`, `lambda`, `pairs`, `pairwise_mean`, `epo` or `batch_variance`",
     ),
+    alignment(
+        "sync_ref_model",
+        "false",
+        "whether the reference follows the policy, TR-DPO; it then starts as the policy does",
+    ),
+    alignment(
+        "ref_model_mixup_alpha",
+        "0.6, and 1 with an adapter",
+        "what the policy counts for in the new reference, the old one counting for the rest; above 0, at most 1, with an adapter only 1",
+    ),
+    alignment(
+        "ref_model_sync_steps",
+        "512",
+        "optimizer steps after which the reference moves; at least 1",
+    ),
     alignment("use_lora", "true", "train low-rank adapters; `false` trains all weights"),
     alignment("lora_r", "16", "rank of the adapters; at least 1"),
     alignment("lora_alpha", "32", "scale of the adapters, divided by the rank; above 0"),

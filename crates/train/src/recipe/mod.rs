@@ -155,6 +155,13 @@ fn from_tree(
             Some(())
         });
     }
+    if alignment.as_ref().is_some_and(|it| it.sync.is_some() && !it.objective.needs_reference()) {
+        let _ = section("alignment", &entries, problems, |section| {
+            let hint = "remove it, or use a loss that is held to a reference";
+            section.refuse("sync_ref_model", "with a loss that has no reference", hint);
+            Some(())
+        });
+    }
     if alignment.as_ref().is_some_and(|alignment| alignment.tuning == Tuning::Full)
         && model.as_ref().is_some_and(|model| model.load_in_4bit)
     {

@@ -143,9 +143,6 @@ const PEERS: &[(&str, &str, Advice)] = &[
     ("force_use_ref_model", GONE, Say("name it with `model.reference`")),
     ("model_adapter_name", GONE, Here("model.adapter")),
     ("ref_adapter_name", GONE, Here("model.reference")),
-    ("sync_ref_model", TRL, Say(NOT_YET)),
-    ("ref_model_mixup_alpha", TRL, Say(NOT_YET)),
-    ("ref_model_sync_steps", TRL, Say(NOT_YET)),
     // Adapters.
     ("use_peft", TRL, Here("alignment.use_lora")),
     ("finetuning_type", FACTORY, Here("alignment.use_lora")),

@@ -111,6 +111,13 @@ fn training(alignment: &Alignment) -> Vec<Row> {
     if alignment.objective.modifiers.delta.is_some() {
         rows.push(row("flip", alignment.flip.to_string()));
     }
+    if alignment.objective.needs_reference() {
+        rows.push(row("sync_ref_model", alignment.sync.is_some().to_string()));
+    }
+    if let Some(sync) = alignment.sync {
+        rows.push(row("ref_model_mixup_alpha", number(sync.mixup_alpha)));
+        rows.push(row("ref_model_sync_steps", sync.steps.to_string()));
+    }
     rows.push(row("use_lora", (alignment.tuning != Tuning::Full).to_string()));
     if let Tuning::Lora(lora) = &alignment.tuning {
         rows.push(row("lora_r", lora.r.to_string()));

@@ -133,6 +133,7 @@ alignment:
   beta: 0.1
   loss_type: sigmoid
   label_smoothing: 0.0
+  sync_ref_model: false
   use_lora: true
   lora_r: 16
   lora_alpha: 32.0
@@ -233,6 +234,13 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("alignment.reliability", "0.8", &[]),
     ("alignment.reliability_rate", "0.2", &["alignment.reliability=0.9"]),
     ("alignment.group_term", "pairs", &["alignment.method=gdpo"]),
+    ("alignment.sync_ref_model", "true", &[]),
+    (
+        "alignment.ref_model_mixup_alpha",
+        "0.5",
+        &["alignment.sync_ref_model=true", "alignment.use_lora=false"],
+    ),
+    ("alignment.ref_model_sync_steps", "7", &["alignment.sync_ref_model=true"]),
     ("alignment.use_lora", "false", &[]),
     ("alignment.lora_r", "8", &[]),
     ("alignment.lora_alpha", "16.5", &[]),
