@@ -10,7 +10,7 @@ use train::{
     resume::Resume,
 };
 
-use super::{align, sweep_plan};
+use super::{align, sweep_margins, sweep_plan};
 use crate::{
     args::{Align, Sweep},
     environment,
@@ -28,6 +28,7 @@ pub(super) fn run(args: &Sweep, terminal: &mut Terminal) -> Result<(), Failure> 
     }
     let is_wanted = |run: &SweepRun| args.only.is_empty() || args.only.contains(&run.name);
     let runs: Vec<SweepRun> = all.into_iter().filter(is_wanted).collect();
+    terminal.print(&sweep_margins::text(&runs));
     if args.dry_run {
         return sweep_plan::show(args, &runs, terminal);
     }
