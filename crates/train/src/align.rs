@@ -113,8 +113,8 @@ impl Prepared {
         };
         let length = (alignment.num_epochs, alignment.max_steps);
         let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);
-        let (memory, recompute) =
-            plan(&files, &pairs, (precision, trained), &recipe, setting.memory)?;
+        let available = setting.memory.saturating_add(session.held());
+        let (memory, recompute) = plan(&files, &pairs, (precision, trained), &recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
         Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, weights })
     }

@@ -18,6 +18,8 @@ use crate::{Error, align::Prepared, prepare::ModelFiles, trainer::Trainer};
 pub struct Session {
     files: Option<(FilesKey, Arc<ModelFiles>)>,
     weights: Option<(WeightsKey, Policy)>,
+    /// Bytes that the kept weights take.
+    held: u64,
 }
 
 #[derive(PartialEq)]
@@ -56,6 +58,11 @@ impl Session {
         Ok(files)
     }
 
+    /// Bytes that are in use now and that the next run uses itself, or gives back.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
     /// A policy with what it trains, on the weights of the last run if they are the same.
     ///
     /// # Errors
@@ -68,6 +75,7 @@ impl Session {
         weights: Weights,
         training: &Training,
     ) -> Result<Policy, Error> {
+        self.held = 0;
         let origin = files.checkpoint.path();
         let key = WeightsKey { model: origin.into(), weights };
         // Taken in any case: two models are never in memory at once.
@@ -85,6 +93,7 @@ impl Session {
             let model = prepared.files().checkpoint.path().into();
             let key = WeightsKey { model, weights: prepared.weights() };
             self.weights = Some((key, trainer.policy));
+            self.held = prepared.memory().weights;
         }
     }
 }
