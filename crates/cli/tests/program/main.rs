@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aixpert;
+mod compare;
 mod equivalence;
 mod home;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]

@@ -159,7 +159,7 @@ pub const KEYS: &[Key] = &[
     alignment(
         "method",
         "dpo",
-        "`dpo` (pairs; unpaired rows with `loss_type: kto`) or `gdpo` (groups of ranked completions)",
+        "`dpo` (pairs, or the best and the worst of ranked completions; unpaired rows with `loss_type: kto`) or `gdpo` (groups of ranked completions)",
     ),
     free(alignment(
         "output_dir",
