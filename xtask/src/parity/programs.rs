@@ -8,6 +8,13 @@ use serde_json::{Value, json};
 use super::cases::Case;
 use crate::run::{Job, cargo, say};
 
+/// Where cargo builds to.
+pub(super) fn target(root: &Path) -> anyhow::Result<PathBuf> {
+    let metadata = cargo(root, ["metadata", "--format-version", "1", "--no-deps"]).output()?;
+    let metadata: Value = serde_json::from_slice(&metadata)?;
+    Ok(metadata["target_directory"].as_str().context("cargo names no target")?.into())
+}
+
 /// Both programs.
 pub(super) struct Programs {
     root: PathBuf,
@@ -20,9 +27,7 @@ impl Programs {
     /// Builds ours.
     pub(super) fn build(root: &Path, python: &Job) -> anyhow::Result<Self> {
         cargo(root, ["build", "--release", "--quiet", "--package", "cli"]).run()?;
-        let metadata = cargo(root, ["metadata", "--format-version", "1", "--no-deps"]).output()?;
-        let metadata: Value = serde_json::from_slice(&metadata)?;
-        let target = metadata["target_directory"].as_str().context("cargo names no target")?.into();
+        let target = target(root)?;
         // Threads that wait must not spin where other programs want the processor.
         let python = python.clone().with("OMP_WAIT_POLICY", "passive");
         Ok(Self { root: root.into(), python, target })
