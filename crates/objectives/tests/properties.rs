@@ -598,6 +598,12 @@ fn exponents_are_bounded() {
     let outside = FDivergence::AlphaDivergence { coefficient: 1.0 + 1.1e-6 };
     let outside = with(Modifiers { f_divergence: outside, ..Modifiers::default() }, plain(0.1));
     assert_ne!(one(&outside, &pair), one(&plain(0.1), &pair));
+    let shaped = |alpha| {
+        let simpo = Loss::Simpo(Simpo { gamma: 0.5, cpo_alpha: 0.0, alpha });
+        one(&Objective::new(simpo, 2.0), &pair).loss.to_bits()
+    };
+    assert_eq!(shaped(0.99e-6), shaped(0.0));
+    assert_ne!(shaped(1e-6), shaped(0.0), "the limit is taken below 1e-6");
 }
 
 /// A number that is not one is passed on, so that training stops and names the pair.
