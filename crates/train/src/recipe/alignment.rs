@@ -120,6 +120,8 @@ pub(super) fn read(
     let save_steps = section.count("save_steps", 1).unwrap_or(500);
     // A recipe without a readable dataset has its own problem already.
     let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
+    let is_unpaired = |o: &&Objective| o.terms.iter().any(|term| term.loss.is_unpaired());
+    let unpaired = objective.as_ref().filter(is_unpaired).map(Objective::name);
     Some(Alignment {
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
         run_name: section.text("run_name"),
@@ -140,7 +142,7 @@ pub(super) fn read(
             .count_hinted("save_total_limit", 1, Some("leave it out to keep all checkpoints"))
             .map(|limit| limit as usize),
         logging_steps: section.count("logging_steps", 1).unwrap_or(10),
-        evaluation: saving::read(section, has_evaluation, save_steps),
+        evaluation: saving::read(section, has_evaluation, unpaired, save_steps),
         tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
         gradient_checkpointing: section
             .word("gradient_checkpointing", "gradient_checkpointing", CHECKPOINTING)

@@ -400,7 +400,7 @@ pub const KEYS: &[Key] = &[
     alignment(
         "metric_for_best_model",
         "eval_loss",
-        "the metric that says which checkpoint is best",
+        "the metric that says which checkpoint is best; those that compare pairs need pairs",
     ),
     alignment(
         "early_stopping_patience",

@@ -477,6 +477,33 @@ align.yaml:3: `alignment.lora_r` has no effect with `model.adapter`
     );
 }
 
+/// Evaluations of unpaired rows have no metric about pairs, so that none could be the best.
+#[test]
+fn metrics_of_pairs_are_refused_for_unpaired_rows() {
+    let text = |loss: &str, metric: &str| {
+        format!(
+            "model: {{path: a}}\ndataset: {{path: b, eval_fraction: 0.1}}\n\
+             alignment: {{loss_type: {loss}, metric_for_best_model: {metric}}}"
+        )
+    };
+    assert_data_eq!(
+        told(&text("kto", "eval_rewards/accuracies"), &[]),
+        str![[r#"
+align.yaml:3: `metric_for_best_model: eval_rewards/accuracies` and `loss_type: kto` contradict each other
+  -> its rows are no pairs to compare: use `eval_loss` or `eval_rewards/margins`
+
+"#]]
+    );
+    for (metric, ..) in super::saving::Metric::WORDS {
+        let is_of_pairs = !["eval_loss", "eval_rewards/margins"].contains(metric);
+        for loss in ["kto", "apo_zero_unpaired"] {
+            let refused = check(&text(loss, metric), &[], TIME).is_err();
+            assert_eq!(refused, is_of_pairs, "{loss} {metric}");
+        }
+        assert!(check(&text("sigmoid", metric), &[], TIME).is_ok(), "{metric}");
+    }
+}
+
 #[test]
 fn a_recipe_that_is_no_recipe_is_refused() {
     for (text, wanted) in [
