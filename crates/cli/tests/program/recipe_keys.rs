@@ -244,6 +244,18 @@ const DATASET: &[Probe] = &[
         Seen(|a, b| a.pairs("train_pairs") == b.pairs("train_pairs") + 2),
     ),
     probe(
+        "dataset.group_by_prompt",
+        "true",
+        &["alignment.method=gdpo", "dataset.path=chains.jsonl"],
+        Seen(|a, b| (a.pairs("train_pairs"), b.pairs("train_pairs")) == (32, 16)),
+    ),
+    probe(
+        "dataset.group_by_prompt",
+        "true",
+        &[],
+        Refused("`dataset.group_by_prompt` has no effect with `method: dpo`"),
+    ),
+    probe(
         "dataset.max_length",
         "16",
         &[],
@@ -747,6 +759,12 @@ pub(crate) fn home() -> Home {
         json!({"prompt": row["prompt"], "responses": responses, "scores": [3, 2, 1, 0]})
     });
     home.write("groups.jsonl", &lines(&groups.collect::<Vec<_>>()));
+    let chains = rows.iter().flat_map(|row| {
+        let [best, between, worst] = ["chosen", "good", "rejected"].map(|side| row[side].clone());
+        let pair = |chosen: &Value, rejected: &Value| json!({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected});
+        [pair(&best, &between), pair(&between, &worst)]
+    });
+    home.write("chains.jsonl", &lines(&chains.collect::<Vec<_>>()));
     let mut unflipped = rows.clone();
     for row in &mut unflipped {
         (row["h_w"], row["h_l"]) = (json!(1), json!(0));

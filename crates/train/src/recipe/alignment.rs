@@ -7,6 +7,7 @@ use objectives::Objective;
 
 use super::{
     dataset::Dataset,
+    guards,
     model::Model,
     objective,
     problem::{Note, What},
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     optimizer::OptimizerSettings,
     schedule::{SchedulerType, Warmup},
+    stopping::StopWhen,
 };
 
 /// How the policy is trained.
@@ -54,6 +56,8 @@ pub struct Alignment {
     pub logging_steps: u64,
     /// What evaluations are for; absent without evaluation data.
     pub evaluation: Option<Evaluation>,
+    /// Guards that end the run; usually none.
+    pub stop_when: StopWhen,
     /// Tokens in memory at once; at least 1.
     pub tokens_per_micro_batch: usize,
     /// Whether activations are computed twice; absent until the memory is planned.
@@ -115,6 +119,7 @@ pub(super) fn read(
     let save_steps = section.count("save_steps", 1).unwrap_or(500);
     // A recipe without a readable dataset has its own problem already.
     let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
+    let has_pairs = objective.as_ref().is_none_or(|objective| !objective.needs().desirable);
     Some(Alignment {
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
         objective: objective?,
@@ -134,6 +139,7 @@ pub(super) fn read(
             .map(|limit| limit as usize),
         logging_steps: section.count("logging_steps", 1).unwrap_or(10),
         evaluation: saving::read(section, has_evaluation, save_steps),
+        stop_when: guards::read(section, has_pairs),
         tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
         gradient_checkpointing: section
             .word("gradient_checkpointing", "gradient_checkpointing", CHECKPOINTING)
