@@ -680,6 +680,22 @@ const SAVING: &[Probe] = &[
         Seen(|a, b| a.series("loss").len() == 8 && b.series("loss").len() < 8),
     ),
     probe(
+        "alignment.stop_when",
+        "{loss_above: 0.1, accuracy_at_least: 1}",
+        EVAL,
+        Seen(|a, b| {
+            (a.series("loss").len(), b.series("loss").len()) == (4, 2)
+                && b.told.contains("stopped after step 2 by `stop_when.loss_above: 0.1`")
+                && b.adapter() != a.adapter()
+        }),
+    ),
+    probe(
+        "alignment.stop_when",
+        "{loss: 1}",
+        &[],
+        Refused("unknown key `alignment.stop_when.loss`"),
+    ),
+    probe(
         "alignment.tokens_per_micro_batch",
         "1",
         &["alignment.gradient_checkpointing=false"],
