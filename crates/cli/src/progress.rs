@@ -93,6 +93,10 @@ impl Watch for Meter<'_> {
         self.terminal.note(text);
     }
 
+    fn warn(&mut self, text: &str) {
+        self.terminal.warn(text);
+    }
+
     fn progress(&mut self, progress: &Progress) {
         match progress {
             Progress::Reference { done, total } => self.counted("Reference", *done, *total),

@@ -2,10 +2,12 @@
 
 use crate::check::{self, Found, OnInvalid, OnRepeated, Policy, Problem, Seen};
 use crate::error::Error;
+use crate::grouping::{self, Slot};
+use crate::layout::several::{self, Several};
 use crate::layout::{Fault, Layout, Shape, recognise};
 use crate::read::{DataFile, Item, Row, Rows, Source, WEIGHT_MAX, files_of};
 use crate::record::{Content, Origin, Record};
-use crate::report::{Action, DataReport, FileReport};
+use crate::report::{Action, DataReport, FileReport, Made};
 
 /// What a method needs from its data.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +18,14 @@ pub struct Options {
     pub policy: Policy,
     /// The run's seed; decides which rows a fractional weight repeats.
     pub seed: u64,
+    /// Whether the pairs of a prompt become one group.
+    pub group_by_prompt: bool,
 }
 
 impl Options {
     /// Options for one shape, with the default policy.
     pub fn new(shape: Shape) -> Self {
-        Self { shapes: vec![shape], policy: Policy::default(), seed: 42 }
+        Self { shapes: vec![shape], policy: Policy::default(), seed: 42, group_by_prompt: false }
     }
 }
 
@@ -64,8 +68,8 @@ pub fn load(sources: &[Source], options: &Options) -> Result<Dataset, Error> {
 struct Loader<'a> {
     options: &'a Options,
     report: DataReport,
-    /// Kept records with their source's weight; nothing where one was dropped later.
-    records: Vec<Option<(Record, f64)>>,
+    /// Kept records; nothing where one was dropped later.
+    records: Vec<Option<Slot>>,
     seen: Seen,
 }
 
@@ -79,6 +83,14 @@ struct Open<'a> {
     rows: u64,
 }
 
+/// How the rows of a file become records.
+#[derive(Clone, Copy)]
+struct Kind {
+    layout: Layout,
+    shape: Shape,
+    weight: f64,
+}
+
 impl<'a> Loader<'a> {
     fn new(options: &'a Options) -> Self {
         Self { options, report: DataReport::default(), records: Vec::new(), seen: Seen::default() }
@@ -90,6 +102,7 @@ impl<'a> Loader<'a> {
         let start = self.records.len();
         let mut open = Open { source, layout: source.layout, shape: None, strange: None, rows: 0 };
         for item in &mut rows {
+            self.report.rows += 1;
             open.rows += 1;
             match item? {
                 Item::Unreadable { origin, detail } => {
@@ -104,7 +117,6 @@ impl<'a> Loader<'a> {
             return Err(self.missing_field(source, origin, columns));
         }
         as_one_kind(&mut self.records[start..]);
-        self.report.rows += open.rows;
         self.report.files.push(FileReport {
             path: file.path.display().to_string(),
             format: format.to_string(),
@@ -120,10 +132,15 @@ impl<'a> Loader<'a> {
         if let Err(fault) = open.source.fields.apply(&mut row.fields) {
             return self.strange(open, &row, fault);
         }
+        let several = match several::split(row) {
+            Ok(several) => several,
+            Err(fault) => return self.fault(&origin, fault),
+        };
+        let Some(row) = several.rows.first() else { return Ok(()) };
         let Some(layout) = open.layout.or_else(|| recognise(&row.fields)) else {
             let detail =
-                missing(&row, self.wanted()).map_or_else(String::new, |it| format!("`{it}`"));
-            return self.strange(open, &row, Fault::new(Problem::MissingField, detail));
+                missing(row, self.wanted()).map_or_else(String::new, |it| format!("`{it}`"));
+            return self.strange(open, row, Fault::new(Problem::MissingField, detail));
         };
         open.layout = Some(layout);
         let shape = *open.shape.get_or_insert_with(|| layout.shape(&row.fields));
@@ -135,12 +152,48 @@ impl<'a> Loader<'a> {
                 wanted: self.wanted(),
             });
         }
-        let checked =
-            layout.record(row).and_then(|record| check::content(&record, shape).map(|()| record));
-        match checked {
-            Ok(record) => self.keep(record, shape, open.source.weight),
-            Err(fault) => self.fault(&origin, fault),
+        let kind = Kind { layout, shape, weight: open.source.weight };
+        self.split(&origin, several, kind)
+    }
+
+    /// Takes what a row was split into: a group where the method takes groups, else pairs. A row
+    /// that is no list is a record as it is.
+    fn split(&mut self, origin: &Origin, several: Several, kind: Kind) -> Result<(), Error> {
+        let Several { rows, grades, is_list } = several;
+        let Kind { layout, mut shape, weight } = kind;
+        let takes_groups = self.options.shapes.contains(&Shape::Groups);
+        // Pairs whose order is theirs alone go into the group of their prompt.
+        let becomes_group =
+            is_list && takes_groups && !(self.options.group_by_prompt && grades.is_none());
+        if becomes_group {
+            let records = rows.into_iter().map(|row| layout.record(row)).collect::<Result<_, _>>();
+            shape = Shape::Groups;
+            let group = records.and_then(|all| several::as_group(all, grades.as_ref()));
+            let checked = group.and_then(|it| check::content(&it, shape).map(|()| it));
+            return match checked {
+                Ok(group) => {
+                    self.report.add_made(Made::GroupOfList, 1);
+                    self.keep(group, shape, weight)
+                }
+                Err(fault) => self.fault(origin, fault),
+            };
         }
+        for (index, row) in rows.into_iter().enumerate() {
+            let record = layout.record(row);
+            match record.and_then(|record| check::content(&record, shape).map(|()| record)) {
+                Ok(record) if is_list => {
+                    self.report.add_made(Made::PairOfList, 1);
+                    self.keep(several::as_pair(record, index, grades.as_ref()), shape, weight)?;
+                }
+                Ok(record) => self.keep(record, shape, weight)?,
+                Err(fault) if is_list => {
+                    let detail = format!("item {} of `rejected` {}", index + 1, fault.detail);
+                    self.fault(origin, Fault { detail: detail.trim_end().to_owned(), ..fault })?;
+                }
+                Err(fault) => self.fault(origin, fault)?,
+            }
+        }
+        Ok(())
     }
 
     /// A row without the columns of any layout, or of those that the recipe names; where no row
@@ -187,17 +240,20 @@ impl<'a> Loader<'a> {
                 return Err(Error::InvalidRow { origin: record.origin, problem, detail });
             }
             OnRepeated::Keep => {
-                self.report.add(problem, Action::Kept, &record.origin, &detail);
+                // Of pairs that become a group, grouping says which contradict each other.
+                if !self.options.group_by_prompt || problem != Problem::Contradiction {
+                    self.report.add(problem, Action::Kept, &record.origin, &detail);
+                }
                 self.add(record, shape, weight);
             }
             OnRepeated::Drop => {
                 self.report.add(problem, Action::Dropped, &record.origin, &detail);
                 // Nobody can say which side is right, so that neither row is used.
                 if problem == Problem::Contradiction
-                    && let Some((other, _)) = self.records[first].take()
+                    && let Some(other) = self.records[first].take()
                 {
                     let detail = format!("as {}", record.origin);
-                    self.report.add(problem, Action::Dropped, &other.origin, &detail);
+                    self.report.add(problem, Action::Dropped, &other.record.origin, &detail);
                 }
                 // Its place stays taken, so that later rows can be compared with it.
                 self.records.push(None);
@@ -211,12 +267,13 @@ impl<'a> Loader<'a> {
         for Fault { problem, detail } in check::remarks(&record, shape) {
             self.report.add(problem, Action::Kept, &record.origin, &detail);
         }
-        self.records.push(Some((record, weight)));
+        let row = usize::try_from(self.report.rows).unwrap_or(usize::MAX) - 1;
+        self.records.push(Some(Slot { record, weight, row }));
     }
 
     fn same_as(&self, index: usize) -> String {
         match self.records.get(index) {
-            Some(Some((record, _))) => format!("as {}", record.origin),
+            Some(Some(slot)) => format!("as {}", slot.record.origin),
             _ => String::new(),
         }
     }
@@ -239,8 +296,16 @@ impl<'a> Loader<'a> {
 
     fn finish(mut self) -> Result<Dataset, Error> {
         let mut records = Vec::new();
-        for (record, weight) in self.records.into_iter().flatten() {
-            self.report.kept += 1;
+        let mut slots: Vec<Slot> = self.records.into_iter().flatten().collect();
+        let mut used = vec![false; slots.last().map_or(0, |slot| slot.row + 1)];
+        for slot in &slots {
+            used[slot.row] = true;
+        }
+        if self.options.group_by_prompt {
+            slots = grouping::by_prompt(slots, &mut used, &mut self.report);
+        }
+        self.report.kept = used.into_iter().filter(|is_used| *is_used).count() as u64;
+        for Slot { record, weight, .. } in slots {
             let count = repeats(&record, weight, self.options.seed);
             for _ in 1..count {
                 records.push(record.clone());
@@ -280,14 +345,14 @@ fn repeats(record: &Record, weight: f64, seed: u64) -> u64 {
 
 /// A file whose rows are partly text and partly messages (a `system` column in some rows only)
 /// becomes messages throughout, so that one file is never tokenized in two ways.
-fn as_one_kind(records: &mut [Option<(Record, f64)>]) {
-    let is_text = |record: &Record| matches!(record.prompt, Content::Text(_));
-    let mut kept = records.iter().flatten().map(|(record, _)| is_text(record));
+fn as_one_kind(records: &mut [Option<Slot>]) {
+    let is_text = |slot: &Slot| matches!(slot.record.prompt, Content::Text(_));
+    let mut kept = records.iter().flatten().map(is_text);
     let Some(first) = kept.next() else { return };
     if kept.all(|kind| kind == first) {
         return;
     }
-    for (record, _) in records.iter_mut().flatten() {
-        record.become_messages();
+    for slot in records.iter_mut().flatten() {
+        slot.record.become_messages();
     }
 }

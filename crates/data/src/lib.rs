@@ -9,6 +9,7 @@
 pub mod check;
 pub mod dataset;
 pub mod error;
+mod grouping;
 pub mod layout;
 pub mod pack;
 pub mod read;

@@ -3,7 +3,7 @@
 //! Reading and tokenization add to the same report, so that one table accounts for every row.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,31 @@ pub struct DataReport {
     pub records: u64,
     /// What was found and what was done about it; the order is that of [`Problem`].
     pub problems: BTreeMap<Problem, BTreeMap<Action, Finding>>,
+    /// What records were made of otherwise than one of each row, and how many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub made: BTreeMap<Made, u64>,
+}
+
+/// What a record can be made of beside one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Made {
+    /// A pair of the chosen completion of a row and one of several rejected ones.
+    PairOfList,
+    /// A group of the chosen completion of a row and its rejected ones.
+    GroupOfList,
+    /// A group of the completions of several pairs with one prompt.
+    GroupOfPairs,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PairOfList => "pairs of rows that reject several completions",
+            Self::GroupOfList => "groups of rows that reject several completions",
+            Self::GroupOfPairs => "groups of pairs with the same prompt",
+        })
+    }
 }
 
 impl DataReport {
@@ -70,6 +95,13 @@ impl DataReport {
         if finding.first.len() < PLACES_MAX {
             let separator = if detail.is_empty() { "" } else { ": " };
             finding.first.push(format!("{origin}{separator}{detail}"));
+        }
+    }
+
+    /// Counts records that were made otherwise than one of each row.
+    pub fn add_made(&mut self, made: Made, count: u64) {
+        if 0 < count {
+            *self.made.entry(made).or_default() += count;
         }
     }
 
@@ -105,9 +137,12 @@ impl DataReport {
         text
     }
 
-    /// The lines on problems alone, worst first is the order of [`Problem`].
+    /// The lines on problems, in the order of [`Problem`], after those on what was made of rows.
     pub fn render_problems(&self) -> String {
         let mut text = String::new();
+        for (made, count) in &self.made {
+            let _ = writeln!(text, "made {count}: {made}");
+        }
         for (problem, by_action) in &self.problems {
             for (action, finding) in by_action {
                 let done = match action {

@@ -33,7 +33,7 @@ fn adapter(checkpoint: &Checkpoint) -> Adapter {
     adapter
 }
 
-/// The gradients of a loss over both completions of every prompt.
+/// The gradients of a loss over all completions of every prompt.
 fn gradients(policy: &mut Policy, batches: &[(MicroBatch, Vec<f64>)]) -> (Vec<f64>, Vec<u64>) {
     policy.arena_mut().clear_gradients();
     let mut logps = Vec::new();
@@ -46,27 +46,32 @@ fn gradients(policy: &mut Policy, batches: &[(MicroBatch, Vec<f64>)]) -> (Vec<f6
     (policy.arena().gradients.iter().map(|value| f64::from(*value)).collect(), logps)
 }
 
-/// How far the gradient's norm, and the gradient itself, are off in relative terms.
-fn off(policy: &mut Policy) -> (f64, f64) {
+/// How far the gradient's norm, and the gradient itself, are off in relative terms where every
+/// prompt has `branches` completions.
+fn off(policy: &mut Policy, branches: u32) -> (f64, f64) {
     let tokens = |length: u32, seed: u32| -> Vec<u32> {
         (0..length).map(|at| 3 + (at * 37 + seed * 101) % 400).collect()
     };
-    let rows: Vec<[Vec<u32>; 3]> = (0..4)
-        .map(|n| [tokens(20 + 7 * n, n), tokens(15 + n, n + 9), tokens(31 - n, n + 5)])
-        .collect();
-    let (chosen, rejected) = (-0.05, 0.05);
-    let tree = |row: &[Vec<u32>; 3]| {
-        let completions = vec![(&row[1][..], 0), (&row[2][..], 0)];
-        let batch = MicroBatch::new(&[Sequence { prompt: &row[0], completions }]);
-        (batch, vec![chosen, rejected])
+    // A prompt, then its completions.
+    let row = |n: u32| {
+        let completions = (1..=branches).map(|k| tokens(15 + (n + 8 * k) % 19, n + 4 * k + 5));
+        std::iter::once(tokens(20 + 7 * n, n)).chain(completions).collect()
     };
-    let alone = |row: &[Vec<u32>; 3], side: usize, coefficient: f64| {
-        let sequence = Sequence { prompt: &row[0], completions: vec![(&row[side][..], 0)] };
-        (MicroBatch::new(&[sequence]), vec![coefficient])
+    let rows: Vec<Vec<Vec<u32>>> = (0..4).map(row).collect();
+    // From the best, whose likelihood is to grow, down to the worst.
+    let coefficient = |k: usize| -0.05 + 0.1 * (k - 1) as f64 / f64::from(branches - 1);
+    let tree = |row: &Vec<Vec<u32>>| {
+        let completions = row[1..].iter().map(|ids| (&ids[..], 0)).collect();
+        let batch = MicroBatch::new(&[Sequence { prompt: &row[0], completions }]);
+        (batch, (1..row.len()).map(coefficient).collect())
+    };
+    let alone = |row: &[Vec<u32>], k: usize| {
+        let sequence = Sequence { prompt: &row[0], completions: vec![(&row[k][..], 0)] };
+        (MicroBatch::new(&[sequence]), vec![coefficient(k)])
     };
     let trees: Vec<_> = rows.iter().map(tree).collect();
     let separate: Vec<_> =
-        rows.iter().flat_map(|row| [alone(row, 1, chosen), alone(row, 2, rejected)]).collect();
+        rows.iter().flat_map(|row| (1..row.len()).map(|k| alone(row, k))).collect();
     let (together, logps) = gradients(policy, &trees);
     let (apart, same_logps) = gradients(policy, &separate);
     assert_eq!(logps, same_logps, "log-probabilities, and so the loss, agree to the bit");
@@ -81,13 +86,18 @@ fn check(model: &Path) {
     let training = Training::Lora(Box::new(adapter(&checkpoint)));
     for precision in [Precision::F32, Precision::Bf16] {
         let mut policy = Policy::load(&checkpoint, &Device::cpu(), precision, &training).unwrap();
-        let (norm, whole) = off(&mut policy);
-        eprintln!("{precision:?}: gradient norm off {norm:.1e}, gradient off {whole:.1e}");
         let (norm_allowed, allowed) = match precision {
             Precision::F32 => (tolerance::TREE_NORM, tolerance::TREE_GRADIENT),
             Precision::Bf16 => (tolerance::TREE_NORM_BF16, tolerance::TREE_GRADIENT_BF16),
         };
-        assert!(norm < norm_allowed && whole < allowed, "{precision:?}: {norm:e}, {whole:e}");
+        for branches in [2, 3, 5] {
+            let (norm, whole) = off(&mut policy, branches);
+            let told = format!(
+                "{precision:?}, {branches} branches: gradient norm off {norm:.1e}, gradient off {whole:.1e}"
+            );
+            eprintln!("{told}");
+            assert!(norm < norm_allowed && whole < allowed, "{told}");
+        }
     }
 }
 

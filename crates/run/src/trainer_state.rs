@@ -43,6 +43,8 @@ pub struct TrainerState {
     pub best_model_checkpoint: Option<String>,
     /// Whether the run is over.
     pub is_finished: bool,
+    /// The guard that ended the run before its last step, in words.
+    pub stopped_by: Option<String>,
     /// Every logged step and evaluation.
     pub log_history: Vec<Event>,
 }
@@ -79,6 +81,11 @@ impl TrainerState {
             },
             "attributes": {},
         });
+        let mut callbacks = serde_json::json!({ "TrainerControl": control });
+        if let Some(told) = &self.stopped_by {
+            callbacks["StopWhen"] =
+                serde_json::json!({ "args": {}, "attributes": { "stopped_by": told } });
+        }
         let history = self.log_history.iter().map(|event| Value::Object(event.to_json()));
         let fields: [(&str, Value); 20] = [
             ("best_global_step", self.best_global_step.into()),
@@ -96,7 +103,7 @@ impl TrainerState {
             ("num_input_tokens_seen", self.num_input_tokens_seen.into()),
             ("num_train_epochs", self.num_train_epochs.into()),
             ("save_steps", self.save_steps.into()),
-            ("stateful_callbacks", serde_json::json!({ "TrainerControl": control })),
+            ("stateful_callbacks", callbacks),
             ("total_flos", self.total_flos.into()),
             ("train_batch_size", self.train_batch_size.into()),
             ("trial_name", Value::Null),
@@ -191,6 +198,7 @@ mod tests {
             best_global_step: Some(20),
             best_model_checkpoint: Some("runs/a/checkpoint-20".into()),
             is_finished: false,
+            stopped_by: None,
             log_history: vec![
                 Event::new(10)
                     .with("loss", std::f64::consts::LN_2)

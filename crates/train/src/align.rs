@@ -273,6 +273,7 @@ impl Prepared {
                 save_steps: alignment.save_steps,
                 evaluation: alignment.evaluation.filter(|_| !self.pairs.held_out.is_empty()),
                 tokens_per_micro_batch: alignment.tokens_per_micro_batch,
+                stop_when: alignment.stop_when.clone(),
             },
         }))
     }

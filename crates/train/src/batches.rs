@@ -50,6 +50,12 @@ impl Batches {
         order.into_iter().skip(index * size).take(size).collect()
     }
 
+    /// The pairs of each step of an epoch, counted from 0.
+    pub fn of_epoch(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let order = self.settings.order(self.pairs, epoch);
+        order.chunks(self.settings.examples_per_step.max(1)).map(<[usize]>::to_vec).collect()
+    }
+
     /// Every pair that the run trains on, in the order of the examples.
     pub fn visited(&self) -> Vec<usize> {
         let per_epoch = self.settings.steps_per_epoch(self.pairs) as u64;
@@ -79,8 +85,8 @@ impl Batches {
         self.total_steps.div_ceil(self.settings.steps_per_epoch(self.pairs).max(1) as u64)
     }
 
-    /// Epoch and place inside it of a step, counted from 1.
-    fn place(&self, step: u64) -> (usize, usize) {
+    /// Epoch of a step, which counts from 1, and its place inside the epoch, both from 0.
+    pub fn place(&self, step: u64) -> (usize, usize) {
         let per_epoch = self.settings.steps_per_epoch(self.pairs).max(1);
         let done = step.saturating_sub(1) as usize;
         (done / per_epoch, done % per_epoch)

@@ -5,6 +5,7 @@
 
 pub mod align;
 pub mod batches;
+pub mod cues;
 mod error;
 pub mod history;
 pub mod metrics;
@@ -18,9 +19,11 @@ pub mod rows;
 pub mod run_log;
 pub mod schedule;
 pub mod session;
+pub mod stopping;
 pub mod trainer;
 pub mod training;
 pub mod watch;
+pub mod watching;
 
 pub use error::{Dropped, Error};
 pub use session::Session;

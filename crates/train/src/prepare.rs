@@ -128,6 +128,7 @@ pub fn load(recipe: &recipe::Recipe) -> Result<Loaded, Error> {
         policy: dataset.policy,
         seed: recipe.alignment.seed,
         shapes: shapes(&recipe.alignment.objective),
+        group_by_prompt: dataset.group_by_prompt,
     };
     let loaded = dataset::load(&dataset.training_sources(), &options)?;
     let mut eval_report = None;

@@ -31,6 +31,7 @@ pub struct RunLog<'a> {
     history: History,
     step: u64,
     saved: Option<u64>,
+    stopped_by: Option<String>,
     settings: LogSettings,
     files: &'a ModelFiles,
 }
@@ -81,7 +82,8 @@ impl<'a> RunLog<'a> {
         let events = Events::create(&folder.events_path())?;
         let timings = Timings::open(&folder.timings_path())?;
         let history = History::default();
-        Ok(Self { folder, events, timings, history, step: 0, saved: None, settings, files })
+        let (step, saved, stopped_by) = (0, None, None);
+        Ok(Self { folder, events, timings, history, step, saved, stopped_by, settings, files })
     }
 
     /// A log that goes on after a checkpoint's step; later events are cut off.
@@ -98,7 +100,8 @@ impl<'a> RunLog<'a> {
         let (events, kept) = Events::resume(&folder.events_path(), step)?;
         let timings = Timings::open(&folder.timings_path())?;
         let history = History::new(kept);
-        Ok(Self { folder, events, timings, history, step, saved: Some(step), settings, files })
+        let (saved, stopped_by) = (Some(step), None);
+        Ok(Self { folder, events, timings, history, step, saved, stopped_by, settings, files })
     }
 
     /// Steps done.
@@ -114,6 +117,11 @@ impl<'a> RunLog<'a> {
     /// The run folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
+    }
+
+    /// Notes why the run ends before its last step.
+    pub fn stopped_by(&mut self, told: String) {
+        self.stopped_by = Some(told);
     }
 
     /// Records a step.
@@ -232,6 +240,7 @@ impl<'a> RunLog<'a> {
                 .filter(|path| path.is_dir())
                 .map(|path| path.display().to_string()),
             is_finished,
+            stopped_by: self.stopped_by.clone().filter(|_| is_finished),
             log_history: self.history.logged(self.settings.logging_steps),
         }
     }

@@ -51,6 +51,11 @@ impl Schedule {
         Self { kind, peak, warmup: warmup.steps(total), total }
     }
 
+    /// The largest rate.
+    pub fn peak(&self) -> f64 {
+        self.peak
+    }
+
     /// Steps of warm-up.
     pub fn warmup_steps(&self) -> u64 {
         self.warmup

@@ -16,6 +16,7 @@ use crate::{
     reference::ReferenceStore,
     rows,
     schedule::Schedule,
+    stopping::StopWhen,
     watch::Progress,
 };
 
@@ -67,6 +68,8 @@ pub struct Routine {
     pub evaluation: Option<Evaluation>,
     /// Tokens in memory at once.
     pub tokens_per_micro_batch: usize,
+    /// Guards that end the run.
+    pub stop_when: StopWhen,
 }
 
 impl Trainer {

@@ -6,14 +6,16 @@ use crate::{
     Error, Watch,
     recipe::Evaluation,
     run_log::{RunLog, StepRecord},
+    stopping,
     trainer::Trainer,
     watch::{Progress, StepProgress},
+    watching::Watching,
 };
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
-    /// All steps were done, or the evaluations stopped improving.
+    /// All steps were done, the evaluations stopped improving, or a guard fired.
     Finished,
     /// Somebody asked it to stop; a checkpoint of this step was saved.
     Interrupted {
@@ -22,7 +24,8 @@ pub enum Ending {
     },
 }
 
-/// Trains until the last step, until patience is out, or until the watcher asks to stop.
+/// Trains until the last step, until patience is out, until a guard fires, or until the watcher
+/// asks to stop. Warns of what the numbers say on the way.
 ///
 /// # Errors
 ///
@@ -33,7 +36,11 @@ pub fn train(
     run: &mut RunLog<'_>,
     watch: &mut dyn Watch,
 ) -> Result<Ending, Error> {
-    while run.step() < trainer.total_steps() {
+    let mut watching = Watching::new(trainer);
+    // What happened before a resumed run was told when it happened.
+    let _ = watching.catch_up(run.history());
+    let mut is_over = stops(trainer, run, watch);
+    while !is_over && run.step() < trainer.total_steps() {
         let step = run.step() + 1;
         let started = Instant::now();
         let Some((sums, gradient_norm)) = trainer.step(step, watch)? else {
@@ -51,10 +58,11 @@ pub fn train(
         run.record_step(&record)?;
         trainer.move_reference(step);
         watch.progress(&Progress::Step(step_progress(trainer, &record)));
-        let is_over = when_due(trainer, run, watch)?;
-        if is_over {
-            break;
+        is_over = when_due(trainer, run, watch)?;
+        for warning in watching.catch_up(run.history()) {
+            watch.warn(&warning.to_string());
         }
+        is_over |= stops(trainer, run, watch);
     }
     run.finish(trainer, watch)?;
     Ok(Ending::Finished)
@@ -83,6 +91,22 @@ fn when_due(
         run.save(trainer)?;
     }
     Ok(is_over)
+}
+
+/// Whether a guard fires; says so.
+fn stops(trainer: &Trainer, run: &mut RunLog<'_>, watch: &mut dyn Watch) -> bool {
+    // The last step ends the run by itself.
+    if run.step() == trainer.total_steps() {
+        return false;
+    }
+    let has_evaluation = trainer.evaluation().is_some();
+    let stop = stopping::judge(&trainer.routine.stop_when, run.history(), has_evaluation);
+    if let Some(stop) = stop {
+        let told = stop.to_string();
+        watch.note(&told);
+        run.stopped_by(told);
+    }
+    stop.is_some()
 }
 
 /// Whether this step is the best so far and its weights will be asked for at the end.

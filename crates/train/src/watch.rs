@@ -4,6 +4,10 @@
 pub trait Watch {
     /// Something the user should know, said once.
     fn note(&mut self, text: &str);
+    /// Something that may make the result other than the user wants: what, why and how to help.
+    fn warn(&mut self, text: &str) {
+        self.note(text);
+    }
     /// How far the run is.
     fn progress(&mut self, progress: &Progress);
     /// Whether the run should save and stop; asked after every micro-batch.

@@ -5,8 +5,10 @@
 mod aixpert;
 mod compare;
 mod equivalence;
+mod groups;
 mod home;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;
 mod resume;
+mod watching;

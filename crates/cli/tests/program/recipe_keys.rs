@@ -265,6 +265,18 @@ const DATASET: &[Probe] = &[
         Seen(|a, b| a.pairs("train_pairs") == b.pairs("train_pairs") + 2),
     ),
     probe(
+        "dataset.group_by_prompt",
+        "true",
+        &["alignment.method=gdpo", "dataset.path=chains.jsonl"],
+        Seen(|a, b| (a.pairs("train_pairs"), b.pairs("train_pairs")) == (32, 16)),
+    ),
+    probe(
+        "dataset.group_by_prompt",
+        "true",
+        &[],
+        Refused("`dataset.group_by_prompt` has no effect with `method: dpo`"),
+    ),
+    probe(
         "dataset.max_length",
         "16",
         &[],
@@ -727,6 +739,22 @@ const SAVING: &[Probe] = &[
         Seen(|a, b| a.series("loss").len() == 8 && b.series("loss").len() < 8),
     ),
     probe(
+        "alignment.stop_when",
+        "{loss_above: 0.1, accuracy_at_least: 1}",
+        EVAL,
+        Seen(|a, b| {
+            (a.series("loss").len(), b.series("loss").len()) == (4, 2)
+                && b.told.contains("stopped after step 2 by `stop_when.loss_above: 0.1`")
+                && b.adapter() != a.adapter()
+        }),
+    ),
+    probe(
+        "alignment.stop_when",
+        "{loss: 1}",
+        &[],
+        Refused("unknown key `alignment.stop_when.loss`"),
+    ),
+    probe(
         "alignment.tokens_per_micro_batch",
         "1",
         &["alignment.gradient_checkpointing=false"],
@@ -806,6 +834,12 @@ pub(crate) fn home() -> Home {
         json!({"prompt": row["prompt"], "responses": responses, "scores": [3, 2, 1, 0]})
     });
     home.write("groups.jsonl", &lines(&groups.collect::<Vec<_>>()));
+    let chains = rows.iter().flat_map(|row| {
+        let [best, between, worst] = ["chosen", "good", "rejected"].map(|side| row[side].clone());
+        let pair = |chosen: &Value, rejected: &Value| json!({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected});
+        [pair(&best, &between), pair(&between, &worst)]
+    });
+    home.write("chains.jsonl", &lines(&chains.collect::<Vec<_>>()));
     let mut unflipped = rows.clone();
     for row in &mut unflipped {
         (row["h_w"], row["h_l"]) = (json!(1), json!(0));

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 pub use problem::Problem;
 pub use remarks::remarks;
+pub(crate) use seen::answer_hash;
 pub use seen::{Found, Seen, prompt_hash};
 
 use crate::layout::{Fault, Shape};
@@ -127,7 +128,7 @@ fn is_silent(messages: &[Value]) -> bool {
 }
 
 /// Whether two completions are the same but for white space around them.
-fn same(one: &Content, other: &Content) -> bool {
+pub(crate) fn same(one: &Content, other: &Content) -> bool {
     match (one, other) {
         (Content::Text(one), Content::Text(other)) => one.trim() == other.trim(),
         (Content::Messages(one), Content::Messages(other)) => {

@@ -102,6 +102,26 @@ pub fn prompt_hash(record: &Record) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// A hash of an answer, but for white space around it.
+pub(crate) fn answer_hash(answer: &Content) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    match answer {
+        Content::Text(it) => text(&mut hasher, *b"text", it.trim().as_bytes()),
+        Content::Messages(all) => {
+            length(&mut hasher, *b"msgs", all.len());
+            for message in all {
+                let mut message = message.clone();
+                if let Some(Value::String(it)) = message.get_mut("content") {
+                    *it = it.trim().to_owned();
+                }
+                value(&mut hasher, &message);
+            }
+        }
+        Content::Tokens(_) => content(&mut hasher, answer),
+    }
+    short(&hasher)
+}
+
 fn hash(record: &Record, completions: &[&Content], judged: bool) -> Hash {
     let mut hasher = blake3::Hasher::new();
     asked(&mut hasher, record);

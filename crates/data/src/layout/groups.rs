@@ -140,7 +140,7 @@ fn score_inside(one: &Value) -> Result<Value, Fault> {
     number(one.get("rank").unwrap_or(&Value::Null), "rank").map(|rank| score(-rank))
 }
 
-fn numbers(value: Value, name: &str, sign: f64) -> Result<Scores, Fault> {
+pub(super) fn numbers(value: Value, name: &str, sign: f64) -> Result<Scores, Fault> {
     list(value, name)?.iter().map(|it| Ok(score(sign * number(it, name)?))).collect()
 }
 

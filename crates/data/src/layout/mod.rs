@@ -13,6 +13,7 @@ mod messages;
 mod name;
 mod preference;
 mod prompts;
+pub(crate) mod several;
 mod shape;
 mod single;
 mod tokens;

@@ -7,6 +7,7 @@ use objectives::Objective;
 
 use super::{
     dataset::Dataset,
+    guards,
     model::{Model, Reference},
     objective,
     problem::{Note, What},
@@ -18,6 +19,7 @@ use crate::{
     moving::SyncSettings,
     optimizer::OptimizerSettings,
     schedule::{SchedulerType, Warmup},
+    stopping::StopWhen,
 };
 
 /// How the policy is trained.
@@ -59,6 +61,8 @@ pub struct Alignment {
     pub logging_steps: u64,
     /// What evaluations are for; absent without evaluation data.
     pub evaluation: Option<Evaluation>,
+    /// Guards that end the run; usually none.
+    pub stop_when: StopWhen,
     /// Tokens in memory at once; at least 1.
     pub tokens_per_micro_batch: usize,
     /// Whether activations are computed twice; absent until the memory is planned.
@@ -143,6 +147,7 @@ pub(super) fn read(
             .map(|limit| limit as usize),
         logging_steps: section.count("logging_steps", 1).unwrap_or(10),
         evaluation: saving::read(section, has_evaluation, unpaired, save_steps),
+        stop_when: guards::read(section, unpaired.is_none()),
         tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
         gradient_checkpointing: section
             .word("gradient_checkpointing", "gradient_checkpointing", CHECKPOINTING)

@@ -39,6 +39,8 @@ pub struct Dataset {
     pub eval_fraction: Option<f64>,
     /// What is done with rows that have a problem.
     pub policy: Policy,
+    /// Whether the pairs of a prompt become one group.
+    pub group_by_prompt: bool,
     /// How long pairs may be; `max_length` is absent until the model's context is known.
     pub lengths: Lengths,
     /// Which records go through the model's template.
@@ -144,6 +146,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Dataset> {
         eval_split: section.text("eval_split"),
         eval_fraction: eval_fraction(section),
         policy: policy(section),
+        group_by_prompt: section.flag("group_by_prompt").unwrap_or(false),
         lengths: lengths(section),
         chat_template: section
             .word("chat_template", "chat template", TEMPLATES)

@@ -132,6 +132,11 @@ pub const KEYS: &[Key] = &[
         "what to do with pairs whose sides another pair swaps: `keep`, `drop` (both) or `error`",
     ),
     dataset(
+        "group_by_prompt",
+        "false",
+        "with `method: gdpo`: the pairs of a prompt become one group, ranked by what follows from all of them; pairs that contradict each other are left out",
+    ),
+    dataset(
         "max_length",
         "1024, or the model's context if that is shorter",
         "tokens of prompt and completion together; at least 2",
@@ -407,6 +412,11 @@ pub const KEYS: &[Key] = &[
         "none",
         "evaluations without improvement before the run ends; at least 1",
     ),
+    free(alignment(
+        "stop_when",
+        "none",
+        "guards that end the run, judged on each evaluation, or without evaluation data on the mean of the last 5 steps: a mapping with any of `reward_margin_above`, `accuracy_at_least`, `chosen_reward_below` and `loss_above`",
+    )),
     alignment(
         "tokens_per_micro_batch",
         "1024",
@@ -458,7 +468,10 @@ pub(super) fn instead(section: &str, name: &str) -> Option<String> {
 }
 
 /// The word with the fewest edits, if it is near enough to be meant.
-fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(super) fn nearest(
+    name: &str,
+    known: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     let (edits, near) = known.map(|known| (distance(name, known), known)).min()?;
     (edits <= name.len() / 3).then_some(near)
 }

@@ -8,6 +8,7 @@ mod aixpert;
 mod alignment;
 mod dataset;
 mod difference;
+mod guards;
 mod keys;
 mod model;
 mod objective;
@@ -148,6 +149,13 @@ fn from_tree(
     let around = alignment::Around { model: model.as_ref(), dataset: dataset.as_ref(), output_dir };
     let alignment =
         section("alignment", &entries, problems, |section| alignment::read(section, around, notes));
+    if alignment.as_ref().is_some_and(|alignment| alignment.objective.gdpo.is_none()) {
+        let _ = section("dataset", &entries, problems, |section| {
+            let hint = "remove it, or use `method: gdpo`";
+            section.refuse("group_by_prompt", "with `method: dpo`", hint);
+            Some(())
+        });
+    }
     if alignment.as_ref().is_some_and(|alignment| !alignment.objective.needs_reference()) {
         let _ = section("model", &entries, problems, |section| {
             let hint = "remove it, or use a loss that is held to a reference";

@@ -12,6 +12,7 @@ use super::{
     Alignment, Dataset, Device, Model, Precision, Recipe, Reference, Tuning,
     alignment::CHECKPOINTING,
     dataset::{FORMATS, INVALID, REPEATED, SIDES, Source, TEMPLATES},
+    guards,
     keys::SECTIONS,
     objective,
     read::Words,
@@ -48,6 +49,9 @@ impl Recipe {
             rows.retain(|(_, key, _)| *key != "load_in_4bit");
         }
         rows.extend(dataset(&self.dataset));
+        if self.alignment.objective.gdpo.is_none() {
+            rows.retain(|(_, key, _)| *key != "group_by_prompt");
+        }
         rows.extend(training(&self.alignment));
         rows.extend(saving(&self.alignment));
         rows.push(("", "device", word(Device::WORDS, self.device).into()));
@@ -90,6 +94,7 @@ fn dataset(dataset: &Dataset) -> Vec<Row> {
         row("on_invalid", word(INVALID, policy.on_invalid).into()),
         row("on_duplicate", word(REPEATED, policy.on_duplicate).into()),
         row("on_contradiction", word(REPEATED, policy.on_contradiction).into()),
+        row("group_by_prompt", dataset.group_by_prompt.to_string()),
         row("max_length", optional(lengths.max_length)),
         row("max_prompt_length", optional(lengths.max_prompt_length)),
         row("truncation_side", word(SIDES, lengths.truncation_side).into()),
@@ -173,6 +178,7 @@ fn saving(alignment: &Alignment) -> Vec<Row> {
         rows.push(row("metric_for_best_model", evaluation.metric_for_best_model.name().into()));
         rows.push(row("early_stopping_patience", patience));
     }
+    rows.push(row("stop_when", guards::shown(&alignment.stop_when)));
     rows.push(row("tokens_per_micro_batch", alignment.tokens_per_micro_batch.to_string()));
     let checkpointing = word(CHECKPOINTING, alignment.gradient_checkpointing);
     rows.push(row("gradient_checkpointing", checkpointing.into()));

@@ -157,6 +157,7 @@ alignment:
   save_steps: 500
   save_total_limit: null
   logging_steps: 10
+  stop_when: null
   tokens_per_micro_batch: 1024
   gradient_checkpointing: auto
 device: auto
@@ -191,6 +192,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("dataset.on_invalid", "error", &[]),
     ("dataset.on_duplicate", "keep", &[]),
     ("dataset.on_contradiction", "drop", &[]),
+    ("dataset.group_by_prompt", "true", &["alignment.method=gdpo"]),
     ("dataset.max_length", "512", &[]),
     ("dataset.max_prompt_length", "256", &[]),
     ("dataset.truncation_side", "left", &[]),
@@ -271,6 +273,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("alignment.load_best_model_at_end", "true", EVAL),
     ("alignment.metric_for_best_model", "eval_rewards/margins", EVAL),
     ("alignment.early_stopping_patience", "3", EVAL),
+    ("alignment.stop_when", "{loss_above: 2, reward_margin_above: 8.5}", &[]),
     ("alignment.tokens_per_micro_batch", "1000", &[]),
     ("alignment.gradient_checkpointing", "true", &[]),
     ("device", "cpu", &[]),
@@ -502,6 +505,33 @@ align.yaml:3: `metric_for_best_model: eval_rewards/accuracies` and `loss_type: k
         }
         assert!(check(&text("sigmoid", metric), &[], TIME).is_ok(), "{metric}");
     }
+}
+
+#[test]
+fn guards_have_names_and_bounds() {
+    let text = format!(
+        "{SHORTEST}alignment:\n  stop_when:\n    reward_margin: 8\n    colour: 3\n    loss_above: high\n    accuracy_at_least: 2\n    reward_margin_above: 0\n"
+    );
+    assert_data_eq!(
+        told(&text, &[]),
+        str![[r#"
+align.yaml:7: unknown key `alignment.stop_when.reward_margin`
+  -> guards are `reward_margin_above`, `accuracy_at_least`, `chosen_reward_below`, `loss_above`
+align.yaml:8: unknown key `alignment.stop_when.colour`
+  -> guards are `reward_margin_above`, `accuracy_at_least`, `chosen_reward_below`, `loss_above`
+align.yaml:9: loss_above must be a number (got: high)
+align.yaml:10: accuracy_at_least must be > 0 and <= 1 (got: 2)
+align.yaml:11: reward_margin_above must be > 0 (got: 0)
+
+"#]]
+    );
+    for (guards, wanted) in [("3", "mapping"), ("{}", "empty mapping"), ("[loss_above]", "a list")]
+    {
+        let told = told(&format!("{SHORTEST}alignment: {{stop_when: {guards}}}"), &[]);
+        assert!(told.contains("stop_when must be") && told.contains(wanted), "{told}");
+    }
+    let unpaired = "alignment: {loss_type: kto, stop_when: {accuracy_at_least: 1}}";
+    assert!(told(&format!("{SHORTEST}{unpaired}"), &[]).contains("has no effect with a loss over"));
 }
 
 #[test]
