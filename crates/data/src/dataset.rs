@@ -161,7 +161,8 @@ impl<'a> Loader<'a> {
     fn split(&mut self, origin: &Origin, several: Several, kind: Kind) -> Result<(), Error> {
         let Several { rows, grades, is_list } = several;
         let Kind { layout, mut shape, weight } = kind;
-        let takes_groups = self.options.shapes.contains(&Shape::Groups);
+        // The first shape is what the method is for.
+        let takes_groups = self.wanted() == Shape::Groups;
         // Pairs whose order is theirs alone go into the group of their prompt.
         let becomes_group =
             is_list && takes_groups && !(self.options.group_by_prompt && grades.is_none());
