@@ -1,5 +1,7 @@
 //! Each warning on series that are and are not what it warns of.
 
+use run::Event;
+
 use super::*;
 
 fn setting() -> Setting {
@@ -240,6 +242,8 @@ fn runs_that_learn_nothing() {
     let flat = |to: f64| {
         move |event: &mut Event, _: &mut Rows| {
             change(event, "rewards/margins", to);
+            change(event, "rewards/chosen", -to);
+            change(event, "rewards/rejected", -2.0 * to);
         }
     };
     // Ten steps of warm-up and a quarter of the run.
@@ -252,6 +256,8 @@ fn runs_that_learn_nothing() {
     assert_eq!(warned_with(grows, flat(0.0)), [(Kind::LearnsNothing, 150)]);
     let free = Setting { has_reference: false, ..setting() };
     assert_eq!(warned_with(free, flat(0.0)), []);
+    let moves = |event: &mut Event, _: &mut Rows| change(event, "rewards/margins", 0.0);
+    assert_eq!(warned(moves), [], "the policy moved, so it is not the rate");
 }
 
 #[test]
