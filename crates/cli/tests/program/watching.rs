@@ -11,7 +11,7 @@ use crate::home::Home;
 fn home() -> Home {
     let pair = |n: u32| {
         let (one, other) = (format!("it is {n} I think"), format!("it was {n} or not"));
-        let (chosen, rejected) = if n % 3 == 0 { (other, one) } else { (one, other) };
+        let (chosen, rejected) = if n.is_multiple_of(3) { (other, one) } else { (one, other) };
         serde_json::json!({"prompt": format!("{n}?"), "chosen": chosen, "rejected": rejected})
             .to_string()
     };
