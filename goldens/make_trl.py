@@ -63,6 +63,10 @@ RUNS = {
     "hinge": {**LORA, "batch_size": 4, "max_steps": 4, "loss_type": "hinge", "beta": 0.2},
     "ipo": {**LORA, "batch_size": 4, "max_steps": 4, "loss_type": "ipo"},
     "continued": {**LORA, "batch_size": 4, "max_steps": 4, "reference": "adapter"},
+    "synced": {
+        "full": True, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3, "sync_ref_model": True,
+        "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 2,
+    },
     "full": {"full": True, "batch_size": 4, "max_steps": 5, "learning_rate": 1e-3, "weight_decay": 0.01},
 }
 

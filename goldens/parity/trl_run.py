@@ -47,6 +47,9 @@ DEFAULTS = {
     "max_steps": -1,
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
+    "sync_ref_model": False,
+    "ref_model_mixup_alpha": 0.6,
+    "ref_model_sync_steps": 512,
     "seed": 42,
     "precision": "f32",  # of the weights: `f32`, `bf16`, or `f64` to see how far f32 strays
     "threads": 2,
@@ -95,7 +98,8 @@ def trainer_config(settings):
         per_device_train_batch_size=settings["batch_size"], max_steps=settings["max_steps"],
         gradient_accumulation_steps=settings["gradient_accumulation_steps"],
         num_train_epochs=settings["num_epochs"], weight_decay=settings["weight_decay"],
-        max_grad_norm=settings["max_grad_norm"],
+        max_grad_norm=settings["max_grad_norm"], sync_ref_model=settings["sync_ref_model"],
+        ref_model_mixup_alpha=settings["ref_model_mixup_alpha"], ref_model_sync_steps=settings["ref_model_sync_steps"],
     )
 
 

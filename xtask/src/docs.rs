@@ -58,11 +58,17 @@ fn testing(root: &Path) -> anyhow::Result<String> {
         writeln!(page, "| `{name}` | {} | {source} |", cases.len())?;
     }
     page.push_str(
-        "\n## Whole runs beside TRL\n\n\
-         `cargo xtask parity` trains with TRL and with this program, from the same tokens, order and \
+        "\n## Losses and whole runs beside TRL\n\n\
+         `cargo xtask parity --only objectives` hands log-probabilities to a real `DPOTrainer`, once \
+         for each loss that it has with each setting that changes losses, and compares the mean loss, \
+         its slope by each token, and the rewards. \
+         It fails where TRL gains or loses a name, where one of the two refuses settings that the other \
+         takes, and where a known departure is no longer one; those it lists.\n\n\
+         `cargo xtask parity --only training` trains with TRL and with this program, from the same tokens, order and \
          adapter with a random B, and loads the weights of both with transformers and PEFT.\n\
          Without arguments it takes the tiny models of `goldens/`, with `--model FOLDER` any other; \
-         the runs are in `goldens/parity/cases.json`.\n\
+         the runs are in `goldens/parity/cases.json`. \
+         Without `--only` both stages run.\n\
          In f32 the largest difference over all steps, pairs and tensors must be within these limits; \
          a run in bf16 may stray no further from the same run in f32 than TRL's with bf16 weights \
          does, in loss, gradient norm, margins and log-probabilities, each at its worst step of all \

@@ -14,9 +14,10 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--model FOLDER] [--data FILE] [--case NAME]
-                    train with TRL and with this program from the same point, and compare; FOLDER has
-                    the Hugging Face layout, and FILE pairs for it; without it the tiny models are used
+  parity [--only objectives|training] [--model FOLDER] [--data FILE] [--case NAME]
+                    compare the losses of TRL and of this program, then train with both from the same
+                    point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
+                    tiny models are used
   study NAME MODEL DATA
                     train what a page of docs reports on (`factual` or `noise`), three seeds each, and
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
@@ -61,11 +62,21 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
     let mut asked = parity::Asked::default();
     for option in words.chunks(2) {
         match *option {
+            ["--only", "objectives"] => asked.stage = Some(parity::Stage::Objectives),
+            ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
             ["--model", folder] => asked.model = Some(Path::new(folder)),
             ["--data", file] => asked.data = Some(Path::new(file)),
             ["--case", name] => asked.case = Some(name),
             _ => bail!("`parity` has no option `{}`\n\n{HELP}", option.join(" ")),
         }
+    }
+    // Both say something about training.
+    if asked.model.is_some() || asked.case.is_some() {
+        ensure!(
+            asked.stage != Some(parity::Stage::Objectives),
+            "`--only objectives` takes neither `--model` nor `--case`"
+        );
+        asked.stage = Some(parity::Stage::Training);
     }
     ensure!(asked.model.is_some() || asked.data.is_none(), "`--data` needs `--model`");
     Ok(asked)

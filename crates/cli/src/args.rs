@@ -20,7 +20,7 @@ pub enum Command {
     Align(Align),
     /// Align many times, as the table `sweep` of a recipe says.
     Sweep(Sweep),
-    /// Show runs side by side.
+    /// Show runs side by side: a table, and a picture of their curves.
     Compare(Compare),
     /// Align a small model on sample data in a few minutes, and show what changed.
     Quickstart(Quickstart),
@@ -88,6 +88,12 @@ pub struct Compare {
     /// Run folders, or folders of run folders.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
+    /// Where the curves go, an SVG file; those of an earlier comparison are replaced.
+    #[arg(long, value_name = "FILE", default_value = "compare.svg")]
+    pub output: PathBuf,
+    /// Show the table alone and write nothing.
+    #[arg(long, conflicts_with = "output")]
+    pub no_curves: bool,
 }
 
 /// What can be done with preference data.

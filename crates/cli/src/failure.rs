@@ -39,6 +39,9 @@ pub enum Failure {
     /// A run folder.
     #[error(transparent)]
     Run(#[from] run::Error),
+    /// A comparison of runs.
+    #[error(transparent)]
+    Report(#[from] report::Error),
     /// A file.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -65,12 +68,6 @@ pub enum Failure {
         of: usize,
         /// The exit code of the first.
         code: u8,
-    },
-    /// No run lies where runs were to be compared.
-    #[error("no run in `{}`", path.display())]
-    NoRuns {
-        /// The path.
-        path: PathBuf,
     },
     /// `generate` without a model, and without an adapter that names one.
     #[error("no model to generate with")]
@@ -108,11 +105,9 @@ impl Failure {
             Self::Data(error) => data_code(error),
             Self::Hub(error) => hub_code(error),
             Self::Run(error) => run_code(error),
+            Self::Report(error) => report_code(error),
             Self::Io(_) => exit_code::RESOURCES,
-            Self::NowhereToResume
-            | Self::NoModel
-            | Self::NoSuchRun { .. }
-            | Self::NoRuns { .. } => exit_code::RECIPE,
+            Self::NowhereToResume | Self::NoModel | Self::NoSuchRun { .. } => exit_code::RECIPE,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
@@ -130,6 +125,10 @@ impl Failure {
             Self::Data(error) => error.hint(),
             Self::Hub(error) => error.hint(),
             Self::Run(error) => error.hint(),
+            Self::Report(report::Error::Io(error)) | Self::Io(error) => {
+                io_hint(error.kind()).map(str::to_owned)
+            }
+            Self::Report(error) => error.hint(),
             Self::NowhereToResume => {
                 Some("set it, so that the next run finds the same folder".into())
             }
@@ -137,13 +136,9 @@ impl Failure {
             Self::RunsFailed { .. } => {
                 Some("the same command runs those again, and no others".into())
             }
-            Self::NoRuns { .. } => {
-                Some("give folders that `trueup align` or `trueup sweep` wrote".into())
-            }
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
-            Self::Io(error) => io_hint(error.kind()).map(str::to_owned),
             Self::Json(_) | Self::Clock | Self::Pipe => None,
         }
     }
@@ -259,6 +254,15 @@ fn run_code(error: &run::Error) -> u8 {
     }
 }
 
+fn report_code(error: &report::Error) -> u8 {
+    use report::Error;
+    match error {
+        Error::Run(error) => run_code(error),
+        Error::NoRuns { .. } | Error::NotSvg { .. } | Error::NotOurs { .. } => exit_code::RECIPE,
+        Error::Io(_) | Error::Unwritten(_) => exit_code::RESOURCES,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use snapbox::{assert_data_eq, str};
@@ -309,10 +313,12 @@ hint: resume with: trueup align --config config/align.yaml --resume ./checkpoint
         let stopped = |signal| Failure::Stopped { signal, checkpoint: None, resume: String::new() };
         let path = || PathBuf::from("x");
         let not_found = |kind| hub::Error::NotFound { kind, name: "x".into(), is_id: false };
-        let codes: [(Failure, u8); 13] = [
+        let codes: [(Failure, u8); 15] = [
             (Failure::NoHome, 1),
             (train::Error::RecipeNotFound { path: path() }.into(), 2),
             (run::Error::NotEmpty { path: path() }.into(), 2),
+            (report::Error::NotOurs { path: path() }.into(), 2),
+            (report::Error::Unwritten(io::Error::other("x").into()).into(), 6),
             (data::Error::NotFound { path: path() }.into(), 3),
             (not_found(hub::Kind::Dataset).into(), 3),
             (train::Error::NoPairs { dropped: train::Dropped::default() }.into(), 3),

@@ -39,6 +39,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Tells no warnings of these kinds, for data that is known to lead to them.
+    #[must_use]
     pub fn expecting(self, expected: &'static [Kind]) -> Self {
         Self { expected, ..self }
     }

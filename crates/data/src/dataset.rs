@@ -156,12 +156,12 @@ impl<'a> Loader<'a> {
         self.split(&origin, several, kind)
     }
 
-    /// Takes what a row was split into: a group where the method takes groups, else pairs. A row
-    /// that is no list is a record as it is.
+    /// Takes what a row was split into: a group where the method wants groups first, else pairs. A
+    /// row that is no list is a record as it is.
     fn split(&mut self, origin: &Origin, several: Several, kind: Kind) -> Result<(), Error> {
         let Several { rows, grades, is_list } = several;
         let Kind { layout, mut shape, weight } = kind;
-        let takes_groups = self.options.shapes.contains(&Shape::Groups);
+        let takes_groups = self.wanted() == Shape::Groups;
         // Pairs whose order is theirs alone go into the group of their prompt.
         let becomes_group =
             is_list && takes_groups && !(self.options.group_by_prompt && grades.is_none());

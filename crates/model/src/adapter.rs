@@ -71,13 +71,12 @@ impl Policy {
             let b = arena.add(peft::name_of(&linear.name, Half::B), &[out, rank], true, pair.b);
             linear.trained = Trained::Lora { a, b, rank, scale: pair.scale as f32 };
         }
-        match modules.keys().next() {
-            Some(name) => Err(Error::AdapterMismatch {
-                path: origin.into(),
-                reason: format!("the model has no module `{name}`"),
-            }),
-            None => Ok(()),
+        if let Some(name) = modules.keys().next() {
+            let reason = format!("the model has no module `{name}`");
+            return Err(Error::AdapterMismatch { path: origin.into(), reason });
         }
+        self.set_adapter_config(adapter.config.clone());
+        Ok(())
     }
 
     /// The adapter as PEFT would hold it; `None` without one.

@@ -29,7 +29,7 @@ pub use export::write_folder;
 pub use generate::{Generation, Session, StopReason};
 pub use lora::{LoraSettings, Targets};
 pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
-pub use policy::{Pending, Policy, Training};
+pub use policy::{Pending, Policy, Training, Weights};
 pub use sampler::{Sampler, Sampling};
 pub use score::{Coefficient, CompletionScore, MicroBatch, Scored, Scores, Sequence};
 pub use weights::Checkpoint;

@@ -1,10 +1,13 @@
 //! The model in training: a decoder, its trainable tensors, and the pass forward and back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use formats::peft::{Adapter, AdapterConfig};
 use kernels::{
-    Device, Operand, Precision, Rows, Stored, Tensor, Weight,
+    Device, Nf4, Operand, Precision, Rows, Stored, Tensor, Weight,
     ops::{head, rope},
 };
 
@@ -24,6 +27,22 @@ pub enum Training {
     Lora(Box<Adapter>),
     /// Every weight.
     Full,
+}
+
+/// How the weights are kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// The precision of products.
+    pub precision: Precision,
+    /// Whether the linears of the blocks, if they are not trained, hold what is left of them after
+    /// 4-bit storage ([`Nf4`]); embeddings and head stay as they are, as with bitsandbytes.
+    pub load_in_4bit: bool,
+}
+
+impl From<Precision> for Weights {
+    fn from(precision: Precision) -> Self {
+        Self { precision, load_in_4bit: false }
+    }
 }
 
 /// A decoder with what of it is trained.
@@ -63,13 +82,15 @@ impl Policy {
     pub fn load(
         checkpoint: &Checkpoint,
         device: &Device,
-        precision: Precision,
+        weights: impl Into<Weights>,
         training: &Training,
     ) -> Result<Self, Error> {
+        let weights = weights.into();
+        let precision = weights.precision;
         let mut loader = Loader {
             checkpoint,
             device,
-            precision,
+            weights,
             full: matches!(training, Training::Full),
             arena: Arena::default(),
         };
@@ -84,9 +105,31 @@ impl Policy {
         };
         if let Training::Lora(adapter) = training {
             policy.attach(adapter, checkpoint.path())?;
-            policy.adapter_config = Some(adapter.config.clone());
         }
         Ok(policy)
+    }
+
+    /// Takes away whatever adapter there is and attaches another one, on the same packed weights:
+    /// the policy is then what [`Self::load`] would give.
+    ///
+    /// # Errors
+    ///
+    /// Adapter targets that the model does not have; `origin` is named in the error.
+    ///
+    /// # Panics
+    ///
+    /// If the weights themselves were trained.
+    pub fn with_adapter(mut self, adapter: &Adapter, origin: &Path) -> Result<Self, Error> {
+        self.arena = Arena::default();
+        self.adapter_config = None;
+        self.recompute = false;
+        let (linears, _) = self.parts_mut();
+        for linear in linears {
+            assert!(!matches!(linear.trained, Trained::Full { .. }), "frozen weights are shared");
+            linear.trained = Trained::Nothing;
+        }
+        self.attach(adapter, origin)?;
+        Ok(self)
     }
 
     /// Every linear, and the arena, for an adapter to be attached.
@@ -109,9 +152,18 @@ impl Policy {
         self.precision
     }
 
+    /// Whether all that it trains is an adapter.
+    pub fn is_adapted(&self) -> bool {
+        self.adapter_config.is_some()
+    }
+
     /// The adapter's settings, if it has one.
     pub fn adapter_config(&self) -> Option<&AdapterConfig> {
         self.adapter_config.as_ref()
+    }
+
+    pub(crate) fn set_adapter_config(&mut self, config: AdapterConfig) {
+        self.adapter_config = Some(config);
     }
 
     /// The trainable tensors.
@@ -276,7 +328,7 @@ fn sync_vector(arena: &Arena, vector: &mut Trainable<Vec<f32>>) {
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
-    precision: Precision,
+    weights: Weights,
     full: bool,
     arena: Arena,
 }
@@ -312,7 +364,8 @@ impl Loader<'_> {
     }
 
     fn linear(&mut self, name: String, shape: [usize; 2], has_bias: bool) -> Result<Linear, Error> {
-        let (weight, weight_slot) = self.matrix(&format!("{name}.weight"), shape)?;
+        let four_bit = self.weights.load_in_4bit && !self.full;
+        let (weight, weight_slot) = self.matrix(&format!("{name}.weight"), shape, four_bit)?;
         let mut bias = None;
         let mut bias_slot = None;
         if has_bias {
@@ -329,15 +382,25 @@ impl Loader<'_> {
     }
 
     fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Trainable<Weight>, Error> {
-        let (value, slot) = self.matrix(name, [rows, cols])?;
+        let (value, slot) = self.matrix(name, [rows, cols], false)?;
         Ok(Trainable { value, slot })
     }
 
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<(Weight, Option<usize>), Error> {
+    fn matrix(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        four_bit: bool,
+    ) -> Result<(Weight, Option<usize>), Error> {
         let rows: TensorRows<'_> = self.checkpoint.rows(name, shape)?;
         let source =
             Checked { rows: &rows, widen: self.full, bad_row: AtomicUsize::new(usize::MAX) };
-        let weight = Weight::pack(self.device, self.precision, &source);
+        let precision = self.weights.precision;
+        let weight = if four_bit {
+            Weight::pack(self.device, precision, &Nf4::new(&source))
+        } else {
+            Weight::pack(self.device, precision, &source)
+        };
         let bad_row = source.bad_row.into_inner();
         if bad_row < usize::MAX {
             return Err(Error::NotFinite { name: name.into(), row: bad_row });

@@ -1,6 +1,9 @@
 //! A checkpoint on disk: a Hugging Face folder or a GGUF file, seen the same way.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use formats::{Dtype, TensorView, gguf::Gguf, safetensors};
 use kernels::{Rows, Stored};
@@ -13,6 +16,7 @@ pub struct Checkpoint {
     config: Config,
     notes: Vec<String>,
     files: Files,
+    fingerprint: OnceLock<String>,
 }
 
 enum Files {
@@ -36,7 +40,7 @@ impl Checkpoint {
         }
         let file = Gguf::open(path)?;
         let config = gguf::config(path, &file)?;
-        Ok(Self { path: path.into(), config, notes: Vec::new(), files: Files::Gguf(file) })
+        Ok(Self::new(path, config, Vec::new(), Files::Gguf(file)))
     }
 
     fn open_folder(path: &Path) -> Result<Self, Error> {
@@ -51,7 +55,11 @@ impl Checkpoint {
             .into_iter()
             .map(|key| format!("`{key}` in config.json is not known and changes nothing"))
             .collect();
-        Ok(Self { path: path.into(), config, notes, files: Files::Folder(files) })
+        Ok(Self::new(path, config, notes, Files::Folder(files)))
+    }
+
+    fn new(path: &Path, config: Config, notes: Vec<String>, files: Files) -> Self {
+        Self { path: path.into(), config, notes, files, fingerprint: OnceLock::new() }
     }
 
     /// Where it lies.
@@ -107,8 +115,12 @@ impl Checkpoint {
         }
     }
 
-    /// A fingerprint of every weight and of the configuration.
-    pub fn fingerprint(&self) -> String {
+    /// A fingerprint of every weight and of the configuration; the files are read once for it.
+    pub fn fingerprint(&self) -> &str {
+        self.fingerprint.get_or_init(|| self.hash())
+    }
+
+    fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{:?}", self.config).as_bytes());
         match &self.files {

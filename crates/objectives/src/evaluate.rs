@@ -123,6 +123,7 @@ impl Objective {
         if self.needs_reference() {
             return (self.beta * side.log_ratio(), self.beta);
         }
+        // DIFFERENCE(trl): for `sft` alone TRL runs a reference all the same, for these rewards.
         let loss = self.terms.first().map_or(Loss::Sft, |term| term.loss);
         let tokens = if matches!(loss, Loss::Cpo(_)) { 1.0 } else { side.tokens };
         let (value, slope) = power(side.policy / tokens, -loss.alpha());

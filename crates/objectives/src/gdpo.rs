@@ -81,7 +81,10 @@ impl Gdpo {
     /// Which of `count` completions, best first, take part: `size` of them, evenly spaced, ends
     /// included.
     pub fn members(self, count: usize) -> Vec<usize> {
-        members(count, self.size)
+        let (size, last) = (self.size.min(count), count.saturating_sub(1));
+        let steps = size.saturating_sub(1).max(1);
+        // Rounded to the nearest, halves up.
+        (0..size).map(|i| (2 * i * last + steps) / (2 * steps)).collect()
     }
 
     pub(crate) fn check(self) -> Result<(), Error> {
@@ -111,7 +114,7 @@ impl Gdpo {
     /// Scores a group's members that take part, given all rewards; slopes by all rewards.
     pub(crate) fn score(self, completions: &[Completion], rewards: &[f64]) -> Term {
         let ranks = ranks(completions);
-        let taking_part = members(completions.len(), self.size);
+        let taking_part = self.members(completions.len());
         let ranked: Vec<Ranked> = taking_part
             .iter()
             .map(|i| Ranked { score: rewards[*i], rank: ranks[*i], label: completions[*i].score })
@@ -136,12 +139,4 @@ impl Gdpo {
 fn ranks(completions: &[Completion]) -> Vec<u32> {
     let places = (0..).zip(completions);
     places.map(|(place, completion)| completion.rank.unwrap_or(place)).collect()
-}
-
-/// Which of `count` completions take part: `size` of them, evenly spaced, ends included.
-fn members(count: usize, size: usize) -> Vec<usize> {
-    let (size, last) = (size.min(count), count.saturating_sub(1));
-    let steps = size.saturating_sub(1).max(1);
-    // Rounded to the nearest, halves up.
-    (0..size).map(|i| (2 * i * last + steps) / (2 * steps)).collect()
 }

@@ -10,17 +10,12 @@ pub(crate) const EXPONENT_MAX: f64 = 80.0;
 /// The textbook form takes `ln(0)` from about `x = -745` on, and a single confident pair then
 /// turns the whole micro-batch into NaN.
 pub(crate) fn log_sigmoid(x: f64) -> f64 {
-    if x < 0.0 { x - x.exp().ln_1p() } else { -(-x).exp().ln_1p() }
+    -((-x).max(0.0) + (-x.abs()).exp().ln_1p())
 }
 
-/// `1 / (1 + exp(-x))`, without overflow and without cancellation on either side.
+/// `1 / (1 + exp(-x))`; nothing cancels in it, and where `exp` overflows it is 0.
 pub(crate) fn sigmoid(x: f64) -> f64 {
-    if x < 0.0 {
-        let e = x.exp();
-        e / (1.0 + e)
-    } else {
-        1.0 / (1.0 + (-x).exp())
-    }
+    1.0 / (1.0 + (-x).exp())
 }
 
 /// `ln(sum of exp(x))` with the softmax of `x`; minus infinity and nothing for no numbers.

@@ -107,7 +107,7 @@ impl Moments {
             return None;
         }
         let mean = numbers.iter().sum::<f64>() / count;
-        let squares: f64 = numbers.iter().map(|number| (number - mean) * (number - mean)).sum();
+        let squares: f64 = numbers.iter().map(|number| (number - mean).powi(2)).sum();
         let deviation = if 1.0 < count { (squares / (count - 1.0)).sqrt() } else { 0.0 };
         Some(Self { mean, deviation })
     }

@@ -10,6 +10,7 @@
 
 use crate::Group;
 
+// DIFFERENCE(trl): TRL multiplies losses in place, and so fails in the backward pass of `hinge`.
 /// The weight of a group's pair.
 pub(crate) fn weight(group: &Group) -> f64 {
     let of = |completion: Option<&crate::Completion>| completion.map_or(0.0, |c| c.relative_logp);

@@ -598,6 +598,21 @@ fn exponents_are_bounded() {
     let outside = FDivergence::AlphaDivergence { coefficient: 1.0 + 1.1e-6 };
     let outside = with(Modifiers { f_divergence: outside, ..Modifiers::default() }, plain(0.1));
     assert_ne!(one(&outside, &pair), one(&plain(0.1), &pair));
+    let shaped = |alpha| {
+        let simpo = Loss::Simpo(Simpo { gamma: 0.5, cpo_alpha: 0.0, alpha });
+        one(&Objective::new(simpo, 2.0), &pair).loss.to_bits()
+    };
+    assert_eq!(shaped(0.99e-6), shaped(0.0));
+    assert_ne!(shaped(1e-6), shaped(0.0), "the limit is taken below 1e-6");
+}
+
+/// Where the best of a group wins for sure, what little it costs keeps its digits.
+#[test]
+fn a_sure_win_keeps_its_digits() {
+    let [best, other] = [completion(-1.0, -31.0, 3), completion(-5.0, -5.0, 3)];
+    let epo = one(&ranked(GroupTerm::Epo, 1.0, 1.0), &[best, other, other]).group_loss;
+    let of_a_pair = (-30_f64).exp().ln_1p();
+    assert!((epo - of_a_pair).abs() <= SAME_F64_ARITHMETIC * of_a_pair, "{epo:e}");
 }
 
 /// A number that is not one is passed on, so that training stops and names the pair.

@@ -4,8 +4,8 @@
 
 use objectives::{
     BcoPair, Completion, Confidence, Cpo, Discopop, Distance, Dpop, Error, FDivergence, Gdpo,
-    Group, GroupTerm, Kto, Lmpo, Loss, Modifiers, Needs, Objective, Reliability, Repo, RepoPp, Rpo,
-    Scored, Simpo, Term,
+    Group, GroupTerm, Kto, Lmpo, Loss, LossParts, Modifiers, Needs, Objective, Reliability, Repo,
+    RepoPp, Rpo, Scored, Simpo, Term,
 };
 
 const WEIGHTS: Kto = Kto { desirable_weight: 1.0, undesirable_weight: 1.0 };
@@ -387,6 +387,30 @@ fn what_is_needed_is_told() {
     ] {
         assert_eq!(objective.needs(), want, "{objective:?}");
         assert_eq!(objective.needs_reference(), want.reference);
+    }
+}
+
+#[test]
+fn parts_of_a_loss_are_told() {
+    let none = LossParts::default();
+    let [group, likelihood, weight] = [
+        LossParts { group: true, ..none },
+        LossParts { likelihood: true, ..none },
+        LossParts { weight: true, ..none },
+    ];
+    for (objective, want) in [
+        (plain(), none),
+        (alone(Loss::Simpo(Simpo { cpo_alpha: 0.0, ..SIMPO })), none),
+        (grouped(plain(), GroupTerm::Listwise), group),
+        (with(plain(), |m| m.rpo_alpha = 0.5), likelihood),
+        (alone(Loss::Simpo(SIMPO)), likelihood),
+        (alone(Loss::Orpo), likelihood),
+        (sum(&[Loss::Sigmoid, Loss::Sft]), likelihood),
+        (with(plain(), |m| m.use_weighting = true), weight),
+        (with(plain(), |m| m.confidence = Some(Confidence::default())), weight),
+        (with(plain(), |m| m.warmup_epochs = 0.5), weight),
+    ] {
+        assert_eq!(objective.loss_parts(), want, "{objective:?}");
     }
 }
 

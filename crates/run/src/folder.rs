@@ -33,6 +33,16 @@ pub(crate) const CHECKPOINT: &str = "checkpoint-";
 pub(crate) const STATE: &str = "trueup";
 pub(crate) const MANIFEST: &str = "manifest.json";
 
+/// Where the events of the run in a folder lie, for readers; see [`crate::read_events`].
+pub fn events_path(root: &Path) -> PathBuf {
+    root.join(EVENTS)
+}
+
+/// Where the recipe of the run in a folder lies, for readers.
+pub fn recipe_path(root: &Path) -> PathBuf {
+    root.join(RECIPE)
+}
+
 /// A run folder, open for writing by this process alone.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -102,12 +112,12 @@ impl RunFolder {
 
     /// Where the resolved recipe lies.
     pub fn recipe_path(&self) -> PathBuf {
-        self.root.join(RECIPE)
+        recipe_path(&self.root)
     }
 
     /// Where the events lie; see [`crate::Events`].
     pub fn events_path(&self) -> PathBuf {
-        self.root.join(EVENTS)
+        events_path(&self.root)
     }
 
     /// Where the timings lie; see [`crate::Timings`].

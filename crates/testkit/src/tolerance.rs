@@ -139,3 +139,11 @@ pub const RECIPE_RATIO: f64 = 1e-4;
 
 /// Relative: log-probabilities in bf16 against f32, of a tiny model.
 pub const RECIPE_BF16: f64 = 1e-2;
+
+/// Relative: log-probabilities of a random model whose linears were rounded to 4 bits are those of
+/// nearly the same model.
+pub const RECIPE_4BIT: f64 = 5e-2;
+
+/// Relative to the largest scale: scales of NF4 blocks after 8-bit storage; the mean that they are
+/// held against is summed in another order, and is a last place away at most.
+pub const NF4_SCALE: f64 = 1.2e-7;

@@ -1,20 +1,21 @@
 //! A whole alignment run: from a recipe to an adapter, fresh or resumed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use data::{pack::PackSettings, template::Moment, tokenize::Example};
 use formats::peft::{self, Adapter};
 use kernels::{Device, Precision};
-use model::{Load, MemoryPlan, Policy, TrainedSize, Training, plan_memory};
+use model::{Load, MemoryPlan, Policy, TrainedSize, Training, Weights, plan_memory};
 use objectives::State;
 use run::RunFolder;
 
 use crate::{
-    Error, Watch,
+    Error, Session, Watch,
     batches::Batches,
+    moving::MovingReference,
     optimizer::Optimizer,
     prepare::{self, ModelFiles, Pairs},
-    recipe::{Recipe, Reference, Tuning},
+    recipe::{self, Recipe, Reference, Tuning},
     reference::{ReferenceStore, StoreKey},
     run_log::{LogSettings, RunLog, read_checkpoint},
     schedule::Schedule,
@@ -43,13 +44,13 @@ pub struct Setting {
 pub struct Prepared {
     recipe: Recipe,
     setting: Setting,
-    files: ModelFiles,
+    files: Arc<ModelFiles>,
     pairs: Pairs,
     given: Option<Adapter>,
     trained: TrainedSize,
     batches: Batches,
     memory: MemoryPlan,
-    precision: Precision,
+    weights: Weights,
 }
 
 /// How a run begins.
@@ -66,16 +67,18 @@ pub enum Start {
 impl Prepared {
     /// Opens the model, reads and tokenizes the data, and plans the run.
     ///
+    /// `session` has the files of the run before, if it was of the same model.
+    ///
     /// Whatever the recipe leaves open is resolved, so that [`Prepared::recipe`] repeats the run.
     ///
     /// # Errors
     ///
     /// A model or data that cannot be used, or a run that does not fit the memory there is.
-    pub fn new(mut recipe: Recipe, setting: Setting) -> Result<Self, Error> {
+    pub fn new(mut recipe: Recipe, setting: Setting, session: &mut Session) -> Result<Self, Error> {
         let date = recipe.dataset.template_date;
         let today = date.unwrap_or_else(|| setting.today.at_midnight());
         let (files, loaded) = rayon::join(
-            || ModelFiles::open(&setting.model, setting.tokenizer.as_deref(), today),
+            || session.files(&setting.model, setting.tokenizer.as_deref(), today),
             || prepare::load(&recipe),
         );
         let (files, loaded) = (files?, loaded?);
@@ -87,17 +90,11 @@ impl Prepared {
         let config = files.checkpoint.config();
         let tokens = setting.caches.as_ref().map(|caches| caches.join("tokens"));
         let pairs = prepare::pairs(&recipe, &files, loaded, tokens.as_deref())?;
-        let precision = match recipe.model.precision {
-            crate::recipe::Precision::Auto => setting.device.preferred_precision(),
-            crate::recipe::Precision::F32 => Precision::F32,
-            crate::recipe::Precision::Bf16 => Precision::Bf16,
-        };
-        recipe.model.precision = match precision {
-            Precision::F32 => crate::recipe::Precision::F32,
-            Precision::Bf16 => crate::recipe::Precision::Bf16,
-        };
-        recipe.dataset.lengths.max_length =
-            Some(prepare::max_length(&recipe.dataset, config.context));
+        let precision = resolve(&mut recipe.model.precision, &setting.device);
+        let weights = Weights { precision, load_in_4bit: recipe.model.load_in_4bit };
+        // A limit that is given stays as it is, whatever the context: the recipe must read back.
+        let max_length = prepare::max_length(&recipe.dataset, config.context);
+        recipe.dataset.lengths.max_length.get_or_insert(max_length);
         let alignment = &recipe.alignment;
         let given = match (&alignment.tuning, &recipe.model.adapter) {
             (Tuning::Adapter, Some(folder)) => Some(peft::read(folder)?),
@@ -116,10 +113,10 @@ impl Prepared {
         };
         let length = (alignment.num_epochs, alignment.max_steps);
         let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);
-        let (memory, recompute) =
-            plan(&files, &pairs, (precision, trained), &recipe, setting.memory)?;
+        let available = setting.memory.saturating_add(session.held());
+        let (memory, recompute) = plan(&files, &pairs, (precision, trained), &recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
-        Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, precision })
+        Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, weights })
     }
 
     /// The recipe, everything resolved.
@@ -147,9 +144,14 @@ impl Prepared {
         &self.memory
     }
 
+    /// How its weights are kept.
+    pub fn weights(&self) -> Weights {
+        self.weights
+    }
+
     /// The precision of its products.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.weights.precision
     }
 
     /// Number of numbers that are trained.
@@ -159,6 +161,18 @@ impl Prepared {
 
     /// What the policy is held to, in words.
     pub fn reference_in_words(&self) -> String {
+        let start = self.first_reference_in_words();
+        match self.recipe.alignment.sync {
+            Some(sync) if sync.mixup_alpha < 1.0 => {
+                let (share, steps) = (sync.mixup_alpha, sync.steps);
+                format!("{start}; it follows the policy by {share} of the way every {steps} steps")
+            }
+            Some(sync) => format!("{start}; it becomes the policy every {} steps", sync.steps),
+            None => start,
+        }
+    }
+
+    fn first_reference_in_words(&self) -> String {
         match &self.recipe.model.reference {
             Reference::Base if self.trained.is_full => "the model as it is now".into(),
             Reference::Base => "the model without any adapter".into(),
@@ -192,12 +206,13 @@ impl Prepared {
         &self,
         folder: RunFolder,
         start: &Start,
+        session: &mut Session,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, Error> {
         if *start == Start::Over {
             folder.start_over()?;
         }
-        let Some(mut trainer) = self.trainer(watch)? else {
+        let Some(mut trainer) = self.trainer(session, watch)? else {
             return Ok(Outcome { ending: Ending::Interrupted { step: 0 }, trainer: None });
         };
         let settings = self.log_settings();
@@ -222,20 +237,22 @@ impl Prepared {
     /// # Errors
     ///
     /// Weights that are damaged, or a store that cannot be written.
-    pub fn trainer(&self, watch: &mut dyn Watch) -> Result<Option<Trainer>, Error> {
+    fn trainer(
+        &self,
+        session: &mut Session,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Trainer>, Error> {
         let alignment = &self.recipe.alignment;
-        let mut policy = Policy::load(
-            &self.files.checkpoint,
-            &self.setting.device,
-            self.precision,
-            &self.training()?,
-        )?;
+        let training = self.training()?;
+        let mut policy =
+            session.policy(&self.files, &self.setting.device, self.weights, &training)?;
         policy.set_recompute(alignment.gradient_checkpointing == Some(true));
         let Some(reference) = self.reference(&policy, watch)? else { return Ok(None) };
         // Everything is packed and hashed; the mapped files would only fill memory.
         self.files.checkpoint.release();
         let total = self.batches.total_steps();
         let rates = &alignment.rates;
+        let moving = alignment.sync.map(|settings| MovingReference::new(settings, &policy));
         Ok(Some(Trainer {
             optimizer: Optimizer::new(alignment.optimizer, policy.arena().values.len()),
             policy,
@@ -251,6 +268,7 @@ impl Prepared {
             held_out: self.pairs.held_out.clone(),
             batches: self.batches,
             reference,
+            moving,
             routine: Routine {
                 save_steps: alignment.save_steps,
                 evaluation: alignment.evaluation.filter(|_| !self.pairs.held_out.is_empty()),
@@ -287,7 +305,14 @@ impl Prepared {
             }
             None => ReferenceStore::in_memory(),
         };
-        let visited = self.batches.visited().into_iter().map(|index| &self.pairs.train[index]);
+        // A reference that moves says nothing about rows that come after.
+        let visited = match alignment.sync {
+            Some(sync) => (1..=sync.steps.min(self.batches.total_steps()))
+                .flat_map(|step| self.batches.of_step(step))
+                .collect(),
+            None => self.batches.visited(),
+        };
+        let visited = visited.into_iter().map(|index| &self.pairs.train[index]);
         let needs = alignment.objective.needs();
         if !needs.reference {
             return Ok(Some(ReferenceStore::in_memory()));
@@ -303,7 +328,7 @@ impl Prepared {
                 other = Policy::load(
                     &self.files.checkpoint,
                     &self.setting.device,
-                    self.precision,
+                    self.weights,
                     &training,
                 )?;
                 (&other, true)
@@ -320,14 +345,18 @@ impl Prepared {
             Reference::Adapter => self.given.as_ref().map(fingerprint),
             Reference::Path(folder) => Some(fingerprint(&peft::read(folder)?)),
         };
-        let precision = match self.precision {
+        let precision = match self.weights.precision {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
         };
         // A model that is trained in full leaves its stored type, so its products differ.
-        let stored = if self.trained.is_full { "widened" } else { "stored" };
+        let stored = match (self.trained.is_full, self.weights.load_in_4bit) {
+            (true, _) => "widened",
+            (false, true) => "nf4",
+            (false, false) => "stored",
+        };
         Ok(StoreKey {
-            weights: self.files.checkpoint.fingerprint(),
+            weights: self.files.checkpoint.fingerprint().to_owned(),
             path: format!("{precision}/{stored}/{}", self.setting.device.kernel_path()),
             adapter,
         })
@@ -355,6 +384,20 @@ pub struct Outcome {
     pub trainer: Option<Trainer>,
 }
 
+/// The precision of products, which the recipe says from here on.
+fn resolve(wanted: &mut recipe::Precision, device: &Device) -> Precision {
+    let precision = match wanted {
+        recipe::Precision::Auto => device.preferred_precision(),
+        recipe::Precision::F32 => Precision::F32,
+        recipe::Precision::Bf16 => Precision::Bf16,
+    };
+    *wanted = match precision {
+        Precision::F32 => recipe::Precision::F32,
+        Precision::Bf16 => recipe::Precision::Bf16,
+    };
+    precision
+}
+
 /// Plans the memory; without a choice in the recipe, blocks run again only if they must.
 fn plan(
     files: &ModelFiles,
@@ -367,6 +410,7 @@ fn plan(
     let rows = longest.unwrap_or(0).max(recipe.alignment.tokens_per_micro_batch);
     let all: usize = pairs.train.iter().map(Example::token_count).sum();
     let stored_bytes = match files.checkpoint.stored_types().as_slice() {
+        _ if recipe.model.load_in_4bit => 2,
         [formats::Dtype::F16 | formats::Dtype::Bf16] => 2,
         _ => 4,
     };

@@ -204,7 +204,8 @@ fn shapes(objective: &Objective) -> Vec<Shape> {
     } else if objective.gdpo.is_some() {
         vec![Shape::Groups, Shape::Pairs]
     } else {
-        vec![Shape::Pairs]
+        // Of a group the best and the worst completion make a pair.
+        vec![Shape::Pairs, Shape::Groups]
     }
 }
 

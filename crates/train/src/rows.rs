@@ -65,8 +65,13 @@ impl Arrangement<'_> {
     }
 
     fn check(&self, row: &Example) -> Result<(), objectives::Error> {
+        let needs = self.objective.needs();
+        let is_pair = self.objective.gdpo.is_none() && !needs.desirable && !needs.mismatched;
+        if is_pair && is_undecided(row) {
+            return Err(objectives::Error::NoOrder);
+        }
         let scores = vec![CompletionScore::default(); row.completions.len()];
-        self.objective.check_group(&group(row, &scores, self.objective.needs(), |_| Some(0.0)))
+        self.objective.check_group(&group(row, &scores, needs, |_| Some(0.0)))
     }
 
     fn ordered(&self, mut row: Example, needs: Needs, tally: &mut Tally) -> Example {
@@ -95,8 +100,12 @@ impl Arrangement<'_> {
             let scores: Vec<f64> = order.iter().map(|at| scores[*at]).collect();
             row.extras.insert("scores".into(), json!(scores));
         }
+        let members = row.completions.len();
         if self.objective.gdpo.is_some() {
-            count(tally, &format!("groups of {}", row.completions.len()));
+            count(tally, &format!("groups of {members}"));
+        } else if 2 < members {
+            count(tally, &format!("pairs of the best and the worst of {members}"));
+            keep_ends(&mut row);
         }
         row
     }
@@ -122,6 +131,24 @@ impl Arrangement<'_> {
         }
         Ok(())
     }
+}
+
+/// Leaves the first and the last completion of a group: the pair that its order is surest about.
+fn keep_ends(row: &mut Example) {
+    row.completions.drain(1..row.completions.len() - 1);
+    row.unscored.drain(1..row.unscored.len() - 1);
+    if let Some(scores) = numbers(row, "scores")
+        && let [best, .., worst] = scores[..]
+    {
+        row.extras.insert("scores".into(), json!([best, worst]));
+    }
+}
+
+/// Whether the two completions of a group have one score, or are the same.
+fn is_undecided(row: &Example) -> bool {
+    let [chosen, rejected] = &row.completions[..] else { return false };
+    let scores = numbers(row, "scores").unwrap_or_default();
+    chosen == rejected || matches!(scores[..], [best, worst] if best.total_cmp(&worst).is_eq())
 }
 
 /// A row of a single completion with its label as it is; a pair as two such rows.

@@ -6,13 +6,19 @@ use formats::{Dtype, peft, safetensors};
 use objectives::{Objective, State};
 use run::{Event, Events, RunFolder, Timings, TrainerState, Value};
 
-use crate::{Error, history::History, metrics::Sums, prepare::ModelFiles, trainer::Trainer};
+use crate::{
+    Error, Watch, history::History, metrics::Sums, prepare::ModelFiles, reference::ReferenceStore,
+    trainer::Trainer,
+};
 
 /// The file of a checkpoint that holds AdamW's moments.
 const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The file of a checkpoint that holds what the objective remembers.
 const OBJECTIVE: &str = "objective.json";
+
+/// File of a reference that follows the policy: its values of what is trained.
+const REFERENCE: &str = "reference.safetensors";
 
 /// The file of a run folder that says how far each label is believed.
 const POSTERIORS: &str = "posteriors.jsonl";
@@ -169,6 +175,9 @@ impl<'a> RunLog<'a> {
             state.write(at)?;
             let inside = run::checkpoint::state_folder(at);
             write_remembered(&inside.join(OBJECTIVE), &trainer.state)?;
+            if let Some(moving) = &trainer.moving {
+                write_numbers(&inside.join(REFERENCE), &[("values", &moving.values)])?;
+            }
             write_moments(&inside.join(OPTIMIZER), trainer)
         })?;
         self.saved = Some(self.step);
@@ -186,7 +195,7 @@ impl<'a> RunLog<'a> {
     /// # Errors
     ///
     /// A file that cannot be read or written.
-    pub fn finish(&mut self, trainer: &mut Trainer) -> Result<(), Error> {
+    pub fn finish(&mut self, trainer: &mut Trainer, watch: &mut dyn Watch) -> Result<(), Error> {
         self.save(trainer)?;
         if let Some(evaluation) = trainer.evaluation().filter(|e| e.load_best_model_at_end)
             && let Some((best, _)) = self.history.best(evaluation.metric_for_best_model)
@@ -195,7 +204,10 @@ impl<'a> RunLog<'a> {
         }
         self.write_weights(self.folder.root(), trainer)?;
         self.files.write_tokenizer(self.folder.root())?;
-        write_posteriors(&self.folder.root().join(POSTERIORS), trainer)?;
+        if trainer.objective.modifiers.reliability.is_some() {
+            trainer.complete_visited(watch)?;
+            write_posteriors(&self.folder.root().join(POSTERIORS), trainer)?;
+        }
         self.events.sync()?;
         Ok(self.folder.finish(&self.state(trainer, true))?)
     }
@@ -235,12 +247,8 @@ impl<'a> RunLog<'a> {
 }
 
 fn write_posteriors(path: &Path, trainer: &Trainer) -> Result<(), Error> {
-    let posteriors = trainer.posteriors()?;
-    if posteriors.is_empty() {
-        return Ok(());
-    }
     let mut text = String::new();
-    for posterior in posteriors {
+    for posterior in trainer.posteriors()? {
         text.push_str(&serde_json::to_string(&posterior).map_err(std::io::Error::other)?);
         text.push('\n');
     }
@@ -258,15 +266,33 @@ fn read_remembered(path: &Path) -> Result<State, Error> {
 }
 
 fn write_moments(path: &Path, trainer: &Trainer) -> Result<(), Error> {
-    let shape = [trainer.optimizer.first.len()];
-    let moments = [("first", &trainer.optimizer.first), ("second", &trainer.optimizer.second)];
-    let tensors = moments.map(|(name, values)| safetensors::TensorData {
-        name,
-        dtype: Dtype::F32,
-        shape: &shape,
-        bytes: formats::convert::f32_bytes(values),
-    });
+    let optimizer = &trainer.optimizer;
+    write_numbers(path, &[("first", &optimizer.first), ("second", &optimizer.second)])
+}
+
+/// Writes lists of one length as a file of tensors.
+fn write_numbers(path: &Path, lists: &[(&str, &Vec<f32>)]) -> Result<(), Error> {
+    let shapes: Vec<[usize; 1]> = lists.iter().map(|(_, values)| [values.len()]).collect();
+    let mut tensors = Vec::with_capacity(lists.len());
+    for ((name, values), shape) in lists.iter().zip(&shapes) {
+        let bytes = formats::convert::f32_bytes(values);
+        tensors.push(safetensors::TensorData { name, dtype: Dtype::F32, shape, bytes });
+    }
     Ok(safetensors::write(path, &tensors, &std::collections::BTreeMap::new())?)
+}
+
+/// Reads a list of numbers that is as long as what it replaces.
+fn read_numbers(
+    file: &safetensors::Checkpoint,
+    name: &str,
+    values: &mut Vec<f32>,
+) -> Result<bool, Error> {
+    let stored = file.tensor(name)?.to_f32()?;
+    let fits = stored.len() == values.len();
+    if fits {
+        *values = stored;
+    }
+    Ok(fits)
 }
 
 /// Takes weights, moments and step from a checkpoint.
@@ -278,16 +304,18 @@ pub fn read_checkpoint(checkpoint: &run::Checkpoint, trainer: &mut Trainer) -> R
     read_weights(checkpoint.path(), trainer)?;
     let file = safetensors::Checkpoint::open(checkpoint.state().join(OPTIMIZER))?;
     let optimizer = &mut trainer.optimizer;
-    for (name, values) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
-        let stored = file.tensor(name)?.to_f32()?;
-        if stored.len() != values.len() {
-            return Err(Error::OtherModel { path: checkpoint.path().into() });
-        }
-        *values = stored;
-    }
+    let mut fits = read_numbers(&file, "first", &mut optimizer.first)?;
+    fits &= read_numbers(&file, "second", &mut optimizer.second)?;
     optimizer.steps = checkpoint.step();
     trainer.state = read_remembered(&checkpoint.state().join(OBJECTIVE))?;
-    Ok(())
+    if let Some(moving) = &mut trainer.moving {
+        let file = safetensors::Checkpoint::open(checkpoint.state().join(REFERENCE))?;
+        fits &= read_numbers(&file, "values", &mut moving.values)?;
+        if moving.is_moved(checkpoint.step()) {
+            trainer.reference = ReferenceStore::in_memory();
+        }
+    }
+    if fits { Ok(()) } else { Err(Error::OtherModel { path: checkpoint.path().into() }) }
 }
 
 fn read_weights(at: &Path, trainer: &mut Trainer) -> Result<(), Error> {

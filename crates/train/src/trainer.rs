@@ -1,5 +1,7 @@
 //! One optimizer step, one evaluation, one reference pass: what the loop is made of.
 
+use std::collections::BTreeSet;
+
 use data::tokenize::Example;
 use model::{Coefficient, CompletionScore, Policy};
 use objectives::{Group, GroupOutcome, Objective, State};
@@ -8,6 +10,7 @@ use crate::{
     Error, Watch,
     batches::{Batches, micro_batches},
     metrics::Sums,
+    moving::{MovingReference, Unstoppable},
     optimizer::Optimizer,
     recipe::Evaluation,
     reference::ReferenceStore,
@@ -37,6 +40,8 @@ pub struct Trainer {
     pub batches: Batches,
     /// What the reference says.
     pub reference: ReferenceStore,
+    /// The reference itself, if it follows the policy.
+    pub moving: Option<MovingReference>,
     /// When to save and what to evaluate for.
     pub routine: Routine,
 }
@@ -115,6 +120,9 @@ impl Trainer {
     /// A loss or a gradient that is not finite; nothing was updated then.
     pub fn step(&mut self, step: u64, watch: &mut dyn Watch) -> Result<Option<(Sums, f64)>, Error> {
         let rows = self.batches.of_step(step);
+        if !self.complete_window(step, watch)? {
+            return Ok(None);
+        }
         let mut state = self.state.clone();
         state.epoch = self.batches.epoch(step);
         let mut sums = Sums::default();
@@ -161,6 +169,65 @@ impl Trainer {
         self.optimizer.step(&mut self.policy, self.schedule.rate(step - 1), norm);
         self.state = state;
         Ok(Some((sums, norm)))
+    }
+
+    /// Lets a reference that follows the policy take its way after a step, if it is due.
+    pub fn move_reference(&mut self, step: u64) {
+        if let Some(moving) = self.moving.as_mut().filter(|moving| moving.is_due(step)) {
+            moving.follow(&self.policy);
+            self.reference = ReferenceStore::in_memory();
+        }
+    }
+
+    /// Asks a reference that moved for the rows of all steps until it moves again.
+    fn complete_window(&mut self, step: u64, watch: &mut dyn Watch) -> Result<bool, Error> {
+        let Some(moving) = &self.moving else { return Ok(true) };
+        let rows = self.batches.of_step(step);
+        let now = rows.iter().map(|row| &self.train[*row]);
+        if MovingReference::knows(&self.reference, now, self.objective.needs().tails) {
+            return Ok(true);
+        }
+        let steps = moving.window(step).take_while(|step| *step <= self.batches.total_steps());
+        let rows: BTreeSet<usize> = steps.flat_map(|step| self.batches.of_step(step)).collect();
+        let needed: Vec<Example> = rows.iter().map(|row| self.train[*row].clone()).collect();
+        self.complete(&needed, watch)
+    }
+
+    fn complete(&mut self, needed: &[Example], watch: &mut dyn Watch) -> Result<bool, Error> {
+        let Some(moving) = &mut self.moving else { return Ok(true) };
+        let needed = (needed, self.objective.needs().tails);
+        let budget = self.routine.tokens_per_micro_batch;
+        let store = &mut self.reference;
+        moving.stand_in(&mut self.policy, |policy| {
+            complete_reference(store, (policy, true), needed, budget, watch)
+        })
+    }
+
+    /// Asks a reference that moved for the held-out rows.
+    ///
+    /// # Errors
+    ///
+    /// A token that the model does not have.
+    pub fn complete_held_out(&mut self, watch: &mut dyn Watch) -> Result<(), Error> {
+        if self.moving.is_some() {
+            let needed = self.held_out.clone();
+            self.complete(&needed, &mut Unstoppable(watch))?;
+        }
+        Ok(())
+    }
+
+    /// Asks a reference that moved for all rows that the run trains on.
+    ///
+    /// # Errors
+    ///
+    /// A token that the model does not have.
+    pub fn complete_visited(&mut self, watch: &mut dyn Watch) -> Result<(), Error> {
+        if self.moving.is_some() {
+            let rows = self.batches.visited();
+            let needed: Vec<Example> = rows.iter().map(|row| self.train[*row].clone()).collect();
+            self.complete(&needed, &mut Unstoppable(watch))?;
+        }
+        Ok(())
     }
 
     /// Scores rows without gradients; `None` if the watcher asked to stop on the way.

@@ -56,6 +56,7 @@ pub fn train(
             elapsed: started.elapsed(),
         };
         run.record_step(&record)?;
+        trainer.move_reference(step);
         watch.progress(&Progress::Step(step_progress(trainer, &record)));
         is_over = when_due(trainer, run, watch)?;
         for warning in watching.catch_up(run.history()) {
@@ -63,7 +64,7 @@ pub fn train(
         }
         is_over |= stops(trainer, run, watch);
     }
-    run.finish(trainer)?;
+    run.finish(trainer, watch)?;
     Ok(Ending::Finished)
 }
 
@@ -80,6 +81,7 @@ fn when_due(
     if let Some(evaluation) = trainer.evaluation().copied()
         && (is_last || step.is_multiple_of(evaluation.eval_steps))
     {
+        trainer.complete_held_out(watch)?;
         let sums = trainer.evaluate(true, watch)?;
         run.record_evaluation(step, trainer.epoch(step), &sums)?;
         is_over = run.history().out_of_patience(&evaluation);

@@ -62,6 +62,8 @@ impl fmt::Display for Warning {
 pub struct Setting {
     /// Whether rewards are measured against a reference, so that they start at 0.
     pub has_reference: bool,
+    /// Whether the reference follows the policy, so that rewards start at 0 again and again.
+    pub is_reference_moving: bool,
     /// What bounds on rewards are multiplied by: 1, or the mean length of a completion where the
     /// loss divides by it and the rewards do not.
     pub scale: f64,
@@ -85,6 +87,7 @@ impl Setting {
     fn new(trainer: &Trainer) -> Self {
         Self {
             has_reference: trainer.objective.needs_reference(),
+            is_reference_moving: trainer.moving.is_some(),
             scale: scale(&trainer.objective, &trainer.train),
             warmup_steps: trainer.schedule.warmup_steps(),
             warmup_epochs: trainer.objective.modifiers.warmup_epochs,

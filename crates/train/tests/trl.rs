@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use testkit::tolerance;
 use train::{
-    Progress, Watch,
+    Progress, Session, Watch,
     align::{Prepared, Setting, Start},
     recipe,
 };
@@ -61,6 +61,11 @@ fn recipe_text(golden: &Golden, rows: &Path, out: &Path, extra: &str) -> String 
     if set("full") == true {
         text += "  use_lora: false\n";
     }
+    if set("sync_ref_model") == true {
+        for key in ["sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"] {
+            writeln!(text, "  {key}: {}", set(key)).unwrap();
+        }
+    }
     for key in [
         "beta",
         "loss_type",
@@ -103,8 +108,10 @@ fn run(golden: &Golden, device: Device, extra: &str) -> Run {
         memory: 1 << 30,
         today: Moment::date(2026, 1, 2).unwrap(),
     };
-    let prepared = Prepared::new(recipe, setting).unwrap();
-    prepared.run(RunFolder::create(&out).unwrap(), &Start::Fresh, &mut Silent).unwrap();
+    let mut session = Session::default();
+    let prepared = Prepared::new(recipe, setting, &mut session).unwrap();
+    let folder = RunFolder::create(&out).unwrap();
+    prepared.run(folder, &Start::Fresh, &mut session, &mut Silent).unwrap();
     let events = run::events::read(&out.join("events.jsonl")).unwrap();
     Run { _home: home, out, events }
 }
@@ -164,11 +171,13 @@ fn adapters_train_as_in_trl() {
 
 #[test]
 fn whole_models_train_as_in_trl() {
-    let golden = golden("full");
-    let run = run(&golden, Device::cpu(), "");
-    check_steps("full", &run.events, &golden);
-    let off = distance(&run.out, "model.safetensors", "trl/full.safetensors");
-    assert!(off < tolerance::TRL_WEIGHTS, "weights differ by {off:e}");
+    for name in ["full", "synced"] {
+        let golden = golden(name);
+        let run = run(&golden, Device::cpu(), "");
+        check_steps(name, &run.events, &golden);
+        let off = distance(&run.out, "model.safetensors", &format!("trl/{name}.safetensors"));
+        assert!(off < tolerance::TRL_WEIGHTS, "{name}: weights differ by {off:e}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The same training run by TRL and by this program, step by step, and the weights of both loaded
 //! by transformers and PEFT.
 //!
+//! Before that the losses alone are compared, on log-probabilities that both are given.
+//!
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
 //! point with `trueup align`. The cases are in `goldens/parity/cases.json`, what must agree and how
@@ -8,6 +10,7 @@
 
 mod cases;
 mod check;
+mod objectives;
 mod programs;
 mod report;
 
@@ -20,9 +23,20 @@ use cases::{Case, Model};
 use programs::Programs;
 use report::{Report, Rounding};
 
+/// A part of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Losses from the same log-probabilities.
+    Objectives,
+    /// Whole runs.
+    Training,
+}
+
 /// What to compare; `None` means all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
+    /// One stage.
+    pub stage: Option<Stage>,
     /// A folder of the Hugging Face layout, in place of the tiny models.
     pub model: Option<&'a Path>,
     /// Pairs to train that model on, in place of the short ones in `goldens/trl`.
@@ -36,12 +50,29 @@ pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
     report::limits()
 }
 
-/// Runs the cases that are asked for.
+/// Runs the stages and the cases that are asked for.
 ///
 /// # Errors
 ///
 /// If a program fails, or the two disagree.
 pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
+    let mut complaints = Vec::new();
+    if asked.stage != Some(Stage::Training) {
+        complaints.extend(objectives::compare(root, python, &crate::run::target(root)?)?);
+    }
+    if asked.stage != Some(Stage::Objectives) {
+        complaints.extend(compare_training(root, python, asked)?);
+    }
+    for complaint in &complaints {
+        say(complaint);
+    }
+    ensure!(complaints.is_empty(), "{} values are too far apart", complaints.len());
+    say("both programs agree");
+    Ok(())
+}
+
+/// Trains with both, and returns what is off.
+fn compare_training(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<Vec<String>> {
     let programs = Programs::build(root, python)?;
     let out = programs.target.join("parity");
     let models = match asked.model {
@@ -81,10 +112,5 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
         }
     }
     complaints.extend(rounding.complaints());
-    for complaint in &complaints {
-        say(complaint);
-    }
-    ensure!(complaints.is_empty(), "{} values are too far apart", complaints.len());
-    say("both programs agree");
-    Ok(())
+    Ok(complaints)
 }

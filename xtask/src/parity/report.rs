@@ -18,6 +18,13 @@ pub(super) const METRICS: [&str; 8] = [
     "logps/rejected",
 ];
 
+/// Losses from given log-probabilities: their means, slopes by each token and rewards.
+pub(super) const LOSS_KINDS: [&str; 3] = ["loss alone", "slope alone", "rewards alone"];
+
+/// The same where TRL computes in f32.
+pub(super) const LOSS_KINDS_F32: [&str; 3] =
+    ["loss alone in f32", "slope alone in f32", "rewards alone in f32"];
+
 /// What a difference is divided by.
 #[derive(Clone, Copy, Debug)]
 enum To {
@@ -31,7 +38,14 @@ enum To {
 ///
 /// TRL's own runs in f32 stray from f64 by about 1e-5 of these values: Adam scales the rounding of
 /// small gradients up.
-const LIMITS: [(&str, To, f64); 17] = [
+const LIMITS: [(&str, To, f64); 23] = [
+    ("loss alone", To::Value, 1e-6),
+    ("slope alone", To::Value, 1e-6),
+    ("rewards alone", To::Value, 1e-6),
+    ("loss alone in f32", To::Value, 1e-6),
+    // The slope of an exponential in f32 is as far off as its exponent, which divides by `tau`.
+    ("slope alone in f32", To::Value, 1e-4),
+    ("rewards alone in f32", To::Value, 1e-6),
     ("loss", To::Value, 1e-4),
     ("grad_norm", To::Value, 1e-4),
     // The same closed formula in f64.

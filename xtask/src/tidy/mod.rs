@@ -86,7 +86,7 @@ fn texts(root: &Path) -> anyhow::Result<Vec<Text>> {
 /// Every objective has its page and its golden.
 fn objective_pages(root: &Path) -> Vec<Complaint> {
     let mut complaints = Vec::new();
-    for name in Objective::NAMES {
+    for name in Objective::NAMES.into_iter().chain(Objective::MODIFIERS) {
         for path in
             [format!("docs/objectives/{name}.md"), format!("goldens/objectives/{name}.json")]
         {
@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn an_empty_repository_lacks_its_pages_and_its_changelog() {
         let nowhere = Path::new("no/such/folder");
-        assert_eq!(objective_pages(nowhere).len(), 2 * Objective::NAMES.len());
+        let names = Objective::NAMES.len() + Objective::MODIFIERS.len();
+        assert_eq!(objective_pages(nowhere).len(), 2 * names);
         assert!(changelog(nowhere).is_some());
     }
 }

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use data::template::Moment;
 use hub::Kind;
 use train::{
+    Session,
     align::{Prepared, Setting},
     recipe::{self, Device, Override, Recipe},
     resume::{self, Opening, Resume},
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Align, terminal: &mut Terminal) -> Result<(), Failure> 
         // Nothing has computed yet, so this is the first and only pool.
         pool.build_global().map_err(std::io::Error::other)?;
     }
-    train(args, recipe, &resume, now, terminal)
+    train(&Order { args, resume: &resume, now }, recipe, &mut Session::default(), terminal)
 }
 
 /// Shows the recipe, and the plan of the run if model and data are on this machine.
@@ -60,7 +61,7 @@ fn dry_run(args: &Align, recipe: &Recipe, now: u64, terminal: &Terminal) -> Resu
             return Ok(());
         }
     };
-    let prepared = match Prepared::new(recipe.clone(), setting) {
+    let prepared = match Prepared::new(recipe.clone(), setting, &mut Session::default()) {
         Ok(prepared) => prepared,
         Err(error) => {
             terminal.data(&recipe.render())?;
@@ -90,18 +91,28 @@ fn wanted(args: &Align, recipe: &Recipe, timestamp: &str) -> Result<Resume, Fail
     })
 }
 
-/// Trains as a recipe says.
+/// How a recipe is to be trained.
+pub(super) struct Order<'a> {
+    /// The flags.
+    pub(super) args: &'a Align,
+    /// Where the run begins.
+    pub(super) resume: &'a Resume,
+    /// The time, in seconds since 1970.
+    pub(super) now: u64,
+}
+
+/// Trains as a recipe says, with what the session has of earlier runs.
 pub(super) fn train(
-    args: &Align,
+    order: &Order<'_>,
     mut recipe: Recipe,
-    resume: &Resume,
-    now: u64,
+    session: &mut Session,
     terminal: &mut Terminal,
 ) -> Result<(), Failure> {
-    let setting = setting(args, &recipe, now, terminal)?;
+    let args = order.args;
+    let setting = setting(args, &recipe, order.now, terminal)?;
     // From here on the first Ctrl-C saves; before, there is nothing to save.
     let signals = Signals::listen()?;
-    let (folder, start) = match resume::open(&mut recipe, resume)? {
+    let (folder, start) = match resume::open(&mut recipe, order.resume)? {
         Opening::Finished { root } => {
             terminal.note(&format!("`{}` is finished already", root.display()));
             return Ok(());
@@ -114,13 +125,17 @@ pub(super) fn train(
         }
     };
     let root = folder.root().to_owned();
-    let prepared = Prepared::new(recipe, setting)?;
+    let prepared = Prepared::new(recipe, setting, session)?;
     tell(&prepared, args, terminal);
 
     let mut meter = Meter::new(terminal, signals.clone(), args.verbose);
-    let outcome = prepared.run(folder, &start, &mut meter);
+    let outcome = prepared.run(folder, &start, session, &mut meter);
     meter.end();
-    match outcome?.ending {
+    let outcome = outcome?;
+    if let Some(trainer) = outcome.trainer {
+        session.keep(&prepared, trainer);
+    }
+    match outcome.ending {
         Ending::Finished => {
             terminal.print(&format!("done: {}\n", root.display()));
             Ok(())
@@ -145,7 +160,7 @@ fn stopped(args: &Align, signals: &Signals, checkpoint: Option<std::path::PathBu
 }
 
 /// Finds everything that the recipe names.
-fn setting(
+pub(super) fn setting(
     args: &Align,
     recipe: &Recipe,
     now: u64,

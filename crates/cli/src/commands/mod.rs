@@ -9,6 +9,8 @@ mod generate;
 mod plan;
 mod quickstart;
 mod sweep;
+mod sweep_margins;
+mod sweep_plan;
 
 use crate::{
     args::{Command, Data},

@@ -47,8 +47,7 @@ pub(super) fn text(prepared: &Prepared) -> String {
         size(memory.scratch),
     );
     let rate = products_per_second(prepared.precision());
-    let seconds =
-        flops(prepared, train as f64 * epochs, (train + held_out) as f64) / (rate * STEP_SHARE);
+    let seconds = seconds(prepared, train + held_out, rate);
     let _ = writeln!(
         text,
         "  time        about {} without evaluation, at {:.0} GFLOP/s measured now",
@@ -56,6 +55,15 @@ pub(super) fn text(prepared: &Prepared) -> String {
         rate / 1e9
     );
     text
+}
+
+/// How long a run takes without evaluation, at a rate of products, if its reference still has to
+/// score that many tokens.
+pub(super) fn seconds(prepared: &Prepared, reference_tokens: usize, rate: f64) -> f64 {
+    let batches = prepared.batches();
+    let train: usize = prepared.pairs().train.iter().map(Example::token_count).sum();
+    let trained = train as f64 * batches.epoch(batches.total_steps());
+    flops(prepared, trained, reference_tokens as f64) / (rate * STEP_SHARE)
 }
 
 /// Floating-point operations: 2 a weight forward, as many back; the reference pass once, forward.
@@ -71,7 +79,7 @@ fn flops(prepared: &Prepared, trained_tokens: f64, reference_tokens: f64) -> f64
 }
 
 /// The rate of one product on all threads.
-fn products_per_second(precision: Precision) -> f64 {
+pub(super) fn products_per_second(precision: Precision) -> f64 {
     let [rows, out, input] = PROBE;
     let device = Device::cpu();
     let values = vec![0.5_f32; out * input];
@@ -90,7 +98,7 @@ fn products_per_second(precision: Precision) -> f64 {
 }
 
 /// A time with one unit below the largest.
-fn rounded(seconds: f64) -> String {
+pub(super) fn rounded(seconds: f64) -> String {
     let seconds =
         Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX).as_secs().max(1);
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

@@ -4,9 +4,13 @@
 //! the next ones find. A finished run is passed over, an interrupted one goes on, and one that
 //! fails does not stop the others.
 
-use train::recipe::{self, Override, SweepRun};
+use train::{
+    Session,
+    recipe::{self, Override, SweepRun},
+    resume::Resume,
+};
 
-use super::align;
+use super::{align, sweep_margins, sweep_plan};
 use crate::{
     args::{Align, Sweep},
     environment,
@@ -24,13 +28,15 @@ pub(super) fn run(args: &Sweep, terminal: &mut Terminal) -> Result<(), Failure> 
     }
     let is_wanted = |run: &SweepRun| args.only.is_empty() || args.only.contains(&run.name);
     let runs: Vec<SweepRun> = all.into_iter().filter(is_wanted).collect();
+    terminal.print(&sweep_margins::text(&runs));
     if args.dry_run {
-        return show(&runs, terminal);
+        return sweep_plan::show(args, &runs, terminal);
     }
+    let mut session = Session::default();
     let mut failures = Vec::new();
     for (index, run) in runs.iter().enumerate() {
         terminal.print(&format!("run {}/{}: {}\n", index + 1, runs.len(), run.name));
-        match one(args, run, terminal) {
+        match one(args, run, &mut session, terminal) {
             Ok(()) => {}
             Err(stopped @ (Failure::Stopped { .. } | Failure::Pipe)) => return Err(stopped),
             Err(failure) => {
@@ -52,8 +58,24 @@ pub(super) fn run(args: &Sweep, terminal: &mut Terminal) -> Result<(), Failure> 
     }
 }
 
-fn one(args: &Sweep, run: &SweepRun, terminal: &mut Terminal) -> Result<(), Failure> {
-    let flags = Align {
+fn one(
+    args: &Sweep,
+    run: &SweepRun,
+    session: &mut Session,
+    terminal: &mut Terminal,
+) -> Result<(), Failure> {
+    let flags = flags(args);
+    for note in &run.checked.notes {
+        terminal.note(&note.to_string());
+    }
+    let order =
+        align::Order { args: &flags, resume: &Resume::Auto, now: environment::unix_seconds() };
+    align::train(&order, run.checked.recipe.clone(), session, terminal)
+}
+
+/// The flags with which `trueup align` would do a run.
+pub(super) fn flags(args: &Sweep) -> Align {
+    Align {
         config: args.config.clone(),
         resume: Some("auto".into()),
         device: None,
@@ -61,25 +83,5 @@ fn one(args: &Sweep, run: &SweepRun, terminal: &mut Terminal) -> Result<(), Fail
         verbose: args.verbose,
         set: args.set.clone(),
         no_cache: false,
-    };
-    for note in &run.checked.notes {
-        terminal.note(&note.to_string());
     }
-    align::train(
-        &flags,
-        run.checked.recipe.clone(),
-        &train::resume::Resume::Auto,
-        environment::unix_seconds(),
-        terminal,
-    )
-}
-
-/// The names of the runs, and where each goes.
-fn show(runs: &[SweepRun], terminal: &Terminal) -> Result<(), Failure> {
-    let width = runs.iter().map(|run| run.name.len()).max().unwrap_or(0);
-    let line = |run: &SweepRun| {
-        let folder = run.checked.recipe.alignment.output_dir.display();
-        format!("{:width$}  {folder}\n", run.name)
-    };
-    terminal.data(&runs.iter().map(line).collect::<String>())
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aixpert;
+mod compare;
 mod equivalence;
 mod groups;
 mod home;

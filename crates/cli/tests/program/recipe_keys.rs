@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs::read_dir,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use fs_err as fs;
@@ -88,6 +89,18 @@ impl Run {
         names.filter(|name| name.starts_with("checkpoint-")).collect()
     }
 
+    /// What `trueup compare` calls the run.
+    fn compared(&self) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_trueup"))
+            .arg("compare")
+            .arg(&self.root)
+            .current_dir(self.root.parent().unwrap())
+            .output()
+            .unwrap();
+        let table = String::from_utf8(output.stdout).unwrap();
+        table.lines().nth(1).unwrap().split("  ").next().unwrap().to_owned()
+    }
+
     fn memory(&self) -> &str {
         let (_, rest) = self.told.split_once("memory: ").unwrap();
         rest.split(';').next().unwrap()
@@ -146,7 +159,15 @@ const MODEL: &[Probe] = &[
             a != b && (a - b).abs() < tolerance::RECIPE_BF16 * a.abs()
         }),
     ),
-    probe("model.load_in_4bit", "true", &[], Refused("load_in_4bit")),
+    probe(
+        "model.load_in_4bit",
+        "true",
+        &[],
+        Seen(|a, b| {
+            let (a, b) = (a.first("logps/chosen"), b.first("logps/chosen"));
+            a != b && (a - b).abs() < tolerance::RECIPE_4BIT * a.abs()
+        }),
+    ),
     probe("model.dequantize", "false", &[], Refused("dequantize")),
 ];
 
@@ -313,6 +334,12 @@ const OBJECTIVE: &[Probe] = &[
         "elsewhere",
         &[],
         Seen(|a, b| a.root != b.root && b.root.ends_with("elsewhere") && !b.events().is_empty()),
+    ),
+    probe(
+        "alignment.run_name",
+        "other",
+        &[],
+        Seen(|a, b| a.compared() != "other" && b.compared() == "other"),
     ),
     probe(
         "alignment.beta",
@@ -512,6 +539,38 @@ const LOSSES: &[Probe] = &[
 ];
 
 const TUNING: &[Probe] = &[
+    probe(
+        "alignment.sync_ref_model",
+        "true",
+        &[],
+        Seen(|a, b| {
+            let moves = "it becomes the policy every 512 steps";
+            !a.told.contains(moves) && b.told.contains(moves)
+        }),
+    ),
+    probe(
+        "alignment.ref_model_mixup_alpha",
+        "0.5",
+        &[
+            "alignment.sync_ref_model=true",
+            "alignment.ref_model_sync_steps=2",
+            "alignment.use_lora=false",
+        ],
+        Seen(|a, b| {
+            let margins = |run: &Run| run.series("rewards/margins");
+            margins(a)[..2] == margins(b)[..2] && margins(a)[2] < margins(b)[2]
+        }),
+    ),
+    probe(
+        "alignment.ref_model_sync_steps",
+        "1",
+        &["alignment.sync_ref_model=true"],
+        Seen(|a, b| {
+            let margins = |run: &Run| run.series("rewards/margins");
+            // A reference that is the policy itself leaves no margin.
+            margins(a)[3] != 0.0 && margins(b).iter().all(|margin| *margin == 0.0)
+        }),
+    ),
     probe(
         "alignment.use_lora",
         "false",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use objectives::Objective;
+use serde_json::{Value, json};
 
 use crate::recipe_keys;
 
@@ -50,6 +51,43 @@ fn every_recipe_trains() {
     }
 }
 
+/// DPO on groups is DPO on pairs of their best and worst completions.
+#[test]
+fn dpo_takes_the_ends_of_groups() {
+    let home = recipe_keys::home();
+    let run = |name: &str, data: &str| {
+        let output = home.output(name, &["--set", &format!("dataset.path={data}")]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{name}: {told}");
+        told
+    };
+    run("pairs", "pairs.jsonl");
+    let told = run("groups", "groups.jsonl");
+    assert!(told.contains("rows: 16 pairs of the best and the worst of 4\n"), "{told}");
+    home.assert_same("pairs", "groups");
+
+    // Whatever order they are listed in; groups without an order are left out and counted.
+    let groups = fs::read_to_string(home.path("groups.jsonl")).unwrap();
+    let mut rows: Vec<Value> =
+        groups.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for row in &mut rows {
+        for list in ["responses", "scores"] {
+            row[list].as_array_mut().unwrap().rotate_left(1);
+        }
+    }
+    let mut tied = rows[0].clone();
+    (tied["prompt"], tied["scores"]) = ("tied?".into(), json!([1, 1, 1, 1]));
+    let mut alike = rows[0].clone();
+    (alike["prompt"], alike["responses"][3]) = ("alike?".into(), alike["responses"][2].clone());
+    rows.extend([tied, alike]);
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    home.write("mixed.jsonl", &lines.join("\n"));
+    let told = run("mixed", "mixed.jsonl");
+    assert!(told.contains("dropped: no order between completions"), "{told}");
+    assert!(told.contains("pairs: 16 to train on"), "{told}");
+    home.assert_same("pairs", "mixed");
+}
+
 #[test]
 fn the_sweep_runs_once_and_is_compared() {
     let home = recipe_keys::home();
@@ -67,15 +105,13 @@ fn the_sweep_runs_once_and_is_compared() {
     assert_eq!(table.lines().count(), 7, "a heading and six runs: {table}");
     // A run of the sweep has the bytes of the same run alone.
     let events = |root: &str| fs::read(home.path(root).join("events.jsonl")).unwrap();
-    let name = "group_delay_weight0.5-seed2";
+    let name = "methodgdpo-seed2";
     let recipe = fs::read_to_string(recipes().join("sweep.yaml")).unwrap();
     let (alone, _) = recipe.split_once("sweep:").unwrap();
     home.write("alone.yaml", alone);
     let mut flags = vec!["align", "--config", "alone.yaml"];
     flags.extend(&settings);
-    for set in
-        ["alignment.output_dir=alone", "alignment.seed=2", "alignment.group_delay_weight=0.5"]
-    {
+    for set in ["alignment.output_dir=alone", "alignment.seed=2", "alignment.method=gdpo"] {
         flags.extend(["--set", set]);
     }
     assert!(home.program(&flags).status.success());

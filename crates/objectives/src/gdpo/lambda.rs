@@ -12,13 +12,15 @@ use crate::{Completion, Error, pair::smoothed};
 ///
 /// Labels are the row's numbers, in 0 to 1; without them, evenly spaced by rank.
 pub(super) fn score(ranked: &[Ranked]) -> Term {
-    let gains: Vec<f64> = labels(ranked).into_iter().map(|label| label.exp2() - 1.0).collect();
+    // Without the 1, which cancels in differences.
+    let gains: Vec<f64> = labels(ranked).into_iter().map(f64::exp2).collect();
     let discounts: Vec<f64> = places(ranked).into_iter().map(|t| 1.0 / t.ln_1p()).collect();
     let mut loss = 0.0;
     let mut slopes = vec![0.0; ranked.len()];
     for i in 0..ranked.len() {
-        for j in (0..ranked.len()).filter(|j| gains[*j] < gains[i]) {
-            let weight = (gains[i] - gains[j]) * (discounts[i] - discounts[j]).abs();
+        for j in 0..ranked.len() {
+            let gain = (gains[i] - gains[j]).max(0.0);
+            let weight = gain * (discounts[i] - discounts[j]).abs();
             let (value, slope) = smoothed(0.0)(ranked[i].score - ranked[j].score);
             loss += weight * value;
             slopes[i] += weight * slope;

@@ -8,14 +8,15 @@ use objectives::Objective;
 use super::{
     dataset::Dataset,
     guards,
-    model::Model,
+    model::{Model, Reference},
     objective,
     problem::{Note, What},
-    read::{POSITIVE, Section, Words},
+    read::{POSITIVE, Section, UP_TO_ONE, Words},
     saving::{self, Evaluation},
     tuning,
 };
 use crate::{
+    moving::SyncSettings,
     optimizer::OptimizerSettings,
     schedule::{SchedulerType, Warmup},
     stopping::StopWhen,
@@ -26,8 +27,12 @@ use crate::{
 pub struct Alignment {
     /// The run folder.
     pub output_dir: PathBuf,
+    /// What the run is called where runs are compared; the folder's name if absent.
+    pub run_name: Option<String>,
     /// What is minimized.
     pub objective: Objective,
+    /// How the reference follows the policy; it stays where it is if absent.
+    pub sync: Option<SyncSettings>,
     /// Whether completions whose labels of factuality are in the wrong order change places.
     pub flip: bool,
     /// What is trained.
@@ -119,9 +124,12 @@ pub(super) fn read(
     let save_steps = section.count("save_steps", 1).unwrap_or(500);
     // A recipe without a readable dataset has its own problem already.
     let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
-    let has_pairs = objective.as_ref().is_none_or(|objective| !objective.needs().desirable);
+    let is_unpaired = |o: &&Objective| o.terms.iter().any(|term| term.loss.is_unpaired());
+    let unpaired = objective.as_ref().filter(is_unpaired).map(Objective::name);
     Some(Alignment {
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
+        run_name: section.text("run_name"),
+        sync: sync(section, &tuning, around.model),
         objective: objective?,
         flip: section.flag("flip").unwrap_or(false),
         tuning,
@@ -138,8 +146,8 @@ pub(super) fn read(
             .count_hinted("save_total_limit", 1, Some("leave it out to keep all checkpoints"))
             .map(|limit| limit as usize),
         logging_steps: section.count("logging_steps", 1).unwrap_or(10),
-        evaluation: saving::read(section, has_evaluation, save_steps),
-        stop_when: guards::read(section, has_pairs),
+        evaluation: saving::read(section, has_evaluation, unpaired, save_steps),
+        stop_when: guards::read(section, unpaired.is_none()),
         tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
         gradient_checkpointing: section
             .word("gradient_checkpointing", "gradient_checkpointing", CHECKPOINTING)
@@ -152,6 +160,36 @@ pub(super) const CHECKPOINTING: Words<Option<bool>> =
 
 fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
     section.count(key, 1).map_or(default, |count| count as usize)
+}
+
+/// A reference that follows the policy.
+fn sync(section: &mut Section<'_>, tuning: &Tuning, model: Option<&Model>) -> Option<SyncSettings> {
+    let alpha = section.number("ref_model_mixup_alpha", UP_TO_ONE, "> 0 and <= 1");
+    let steps = section.count("ref_model_sync_steps", 1);
+    if section.flag("sync_ref_model") != Some(true) {
+        let hint = "remove it, or set `sync_ref_model: true`";
+        for key in ["ref_model_mixup_alpha", "ref_model_sync_steps"] {
+            section.refuse(key, "without `sync_ref_model: true`", hint);
+        }
+        return None;
+    }
+    let is_full = *tuning == Tuning::Full;
+    let usual = if is_full { 0.6 } else { 1.0 };
+    let mixup_alpha = alpha.unwrap_or(usual);
+    if !is_full && mixup_alpha < 1.0 {
+        let first = format!("`ref_model_mixup_alpha: {mixup_alpha}`");
+        let hint = "write 1.0: what lies between two adapters is no adapter of their rank; or set `use_lora: false`";
+        let (second, hint) = ("an adapter".into(), hint.into());
+        section.report("ref_model_mixup_alpha", What::Conflict { first, second, hint });
+    }
+    let start = if *tuning == Tuning::Adapter { Reference::Adapter } else { Reference::Base };
+    if model.is_some_and(|model| model.reference != start) {
+        let first = "`sync_ref_model`".into();
+        let second = "a `model.reference` that is not the policy as it starts".into();
+        let hint = "leave `model.reference` out".into();
+        section.report("sync_ref_model", What::Conflict { first, second, hint });
+    }
+    Some(SyncSettings { mixup_alpha, steps: steps.unwrap_or(512) })
 }
 
 fn rates(section: &mut Section<'_>) -> Rates {

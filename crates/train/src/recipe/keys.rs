@@ -80,7 +80,11 @@ pub const KEYS: &[Key] = &[
         "auto",
         "operands of products: `bf16`, `f32`, or `auto` (bf16 where the processor multiplies it, else f32)",
     ),
-    model("load_in_4bit", "false", "quantize frozen weights to 4 bits; only `false` so far"),
+    model(
+        "load_in_4bit",
+        "false",
+        "round the frozen linears as 4-bit storage would (NF4 in blocks of 64, double quantization, as bitsandbytes); they are kept in 16 bits each so far",
+    ),
     model(
         "dequantize",
         "true",
@@ -160,12 +164,17 @@ pub const KEYS: &[Key] = &[
     alignment(
         "method",
         "dpo",
-        "`dpo` (pairs; unpaired rows with `loss_type: kto`) or `gdpo` (groups of ranked completions)",
+        "`dpo` (pairs, or the best and the worst of ranked completions; unpaired rows with `loss_type: kto`) or `gdpo` (groups of ranked completions)",
     ),
     free(alignment(
         "output_dir",
         "./checkpoints/<model>-aligned-<time>",
         "the run folder; new or empty",
+    )),
+    free(alignment(
+        "run_name",
+        "the name of the run folder",
+        "what the run is called where runs are compared",
     )),
     alignment(
         "beta",
@@ -310,6 +319,21 @@ pub const KEYS: &[Key] = &[
         "listwise",
         "with `method: gdpo`: `listwise`, `lambda`, `pairs`, `pairwise_mean`, `epo` or `batch_variance`",
     ),
+    alignment(
+        "sync_ref_model",
+        "false",
+        "whether the reference follows the policy, TR-DPO; it then starts as the policy does",
+    ),
+    alignment(
+        "ref_model_mixup_alpha",
+        "0.6, and 1 with an adapter",
+        "what the policy counts for in the new reference, the old one counting for the rest; above 0, at most 1, with an adapter only 1",
+    ),
+    alignment(
+        "ref_model_sync_steps",
+        "512",
+        "optimizer steps after which the reference moves; at least 1",
+    ),
     alignment("use_lora", "true", "train low-rank adapters; `false` trains all weights"),
     alignment("lora_r", "16", "rank of the adapters; at least 1"),
     alignment("lora_alpha", "32", "scale of the adapters, divided by the rank; above 0"),
@@ -381,7 +405,7 @@ pub const KEYS: &[Key] = &[
     alignment(
         "metric_for_best_model",
         "eval_loss",
-        "the metric that says which checkpoint is best",
+        "the metric that says which checkpoint is best; those that compare pairs need pairs",
     ),
     alignment(
         "early_stopping_patience",

@@ -4,6 +4,7 @@
 //! wrong, or every problem of the file with its line. [`KEYS`] lists all keys. A resolved recipe
 //! is written by [`Recipe::render`] and reads back to itself.
 
+mod aixpert;
 mod alignment;
 mod dataset;
 mod difference;
@@ -162,6 +163,22 @@ fn from_tree(
             Some(())
         });
     }
+    if alignment.as_ref().is_some_and(|it| it.sync.is_some() && !it.objective.needs_reference()) {
+        let _ = section("alignment", &entries, problems, |section| {
+            let hint = "remove it, or use a loss that is held to a reference";
+            section.refuse("sync_ref_model", "with a loss that has no reference", hint);
+            Some(())
+        });
+    }
+    if alignment.as_ref().is_some_and(|alignment| alignment.tuning == Tuning::Full)
+        && model.as_ref().is_some_and(|model| model.load_in_4bit)
+    {
+        let _ = section("model", &entries, problems, |section| {
+            let hint = "remove it: weights that are trained are kept in 32 bits";
+            section.refuse("load_in_4bit", "with `alignment.use_lora: false`", hint);
+            Some(())
+        });
+    }
     Some(Recipe { model: model?, dataset: dataset?, alignment: alignment?, device, threads })
 }
 
@@ -190,8 +207,8 @@ fn dialect(entries: &[Entry]) -> Option<Problem> {
     entries.iter().find_map(|entry| {
         let (what, hint) = match (&*entry.key, &entry.node.value) {
             ("models" | "original_dpo" | "modified_dpo" | "factual_dpo", _) => (
-                format!("a sweep (`{}:`)", entry.key),
-                "write one recipe with a table `sweep:`, and run `trueup sweep` on it",
+                format!("a sweep (`{}:`) with `trueup align`", entry.key),
+                "run `trueup sweep --config` on this file",
             ),
             ("sweep", _) => (
                 "a sweep with `trueup align`".into(),

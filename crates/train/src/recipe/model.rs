@@ -18,6 +18,8 @@ pub struct Model {
     pub reference: Reference,
     /// Operands of products.
     pub precision: Precision,
+    /// Whether frozen linears are rounded through NF4.
+    pub load_in_4bit: bool,
 }
 
 /// What the policy is held to.
@@ -68,11 +70,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
             What::Missing { key: "model.adapter".into(), example: "adapter: ./checkpoints/sft" },
         );
     }
-    if section.flag("load_in_4bit") == Some(true) {
-        let what = "`model.load_in_4bit: true`".into();
-        let hint = "remove it: weights are kept once, in 16 bits with `precision: bf16`";
-        section.report("load_in_4bit", What::NotYet { what, hint });
-    }
     if section.flag("dequantize") == Some(false) {
         let what = "`model.dequantize: false`".into();
         let hint = "remove it: low-bit blocks are widened when they are loaded";
@@ -85,5 +82,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
         adapter,
         reference,
         precision: precision.unwrap_or(Precision::Auto),
+        load_in_4bit: section.flag("load_in_4bit").unwrap_or(false),
     })
 }

@@ -143,9 +143,6 @@ const PEERS: &[(&str, &str, Advice)] = &[
     ("force_use_ref_model", GONE, Say("name it with `model.reference`")),
     ("model_adapter_name", GONE, Here("model.adapter")),
     ("ref_adapter_name", GONE, Here("model.reference")),
-    ("sync_ref_model", TRL, Say(NOT_YET)),
-    ("ref_model_mixup_alpha", TRL, Say(NOT_YET)),
-    ("ref_model_sync_steps", TRL, Say(NOT_YET)),
     // Adapters.
     ("use_peft", TRL, Here("alignment.use_lora")),
     ("finetuning_type", FACTORY, Here("alignment.use_lora")),
@@ -231,7 +228,6 @@ const PEERS: &[(&str, &str, Advice)] = &[
     ("logging_strategy", HF, Here("alignment.logging_steps")),
     ("logging_dir", HF, Say(NO_REPORTS)),
     ("report_to", HF, Say(NO_REPORTS)),
-    ("run_name", HF, Say(NO_REPORTS)),
     ("wandb", AIXPERT, Say(NO_REPORTS)),
     ("wandb_project", AXOLOTL, Say(NO_REPORTS)),
     ("eval_strategy", HF, Say(EVERY_STEP)),

@@ -209,6 +209,10 @@ pub enum Note {
     GroupDelaySize,
     /// `group_delay_weight` with a method that has no groups.
     GroupDelayWeight,
+    /// A `wandb` block of AIXpert's file.
+    Wandb,
+    /// `per_device_eval_batch_size` of AIXpert's file.
+    EvalBatchSize,
 }
 
 impl fmt::Display for Note {
@@ -222,6 +226,12 @@ impl fmt::Display for Note {
             }
             Self::GroupDelayWeight => {
                 "`alignment.group_delay_weight` is not used: it belongs to `method: gdpo`"
+            }
+            Self::Wandb => {
+                "nothing is sent to Weights & Biases: `run_prefix` names the runs, and `trueup compare` draws their curves"
+            }
+            Self::EvalBatchSize => {
+                "`per_device_eval_batch_size` is not used: rows are packed by tokens, see `alignment.tokens_per_micro_batch`"
             }
         })
     }

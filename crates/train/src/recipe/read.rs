@@ -211,5 +211,8 @@ fn scalar(node: &Node) -> Option<String> {
     }
 }
 
+/// Numbers above 0, up to 1.
+pub(super) const UP_TO_ONE: (Bound<f64>, Bound<f64>) = (Bound::Excluded(0.0), Bound::Included(1.0));
+
 /// Numbers above 0.
 pub(super) const POSITIVE: (Bound<f64>, Bound<f64>) = (Bound::Excluded(0.0), Bound::Unbounded);

@@ -45,6 +45,9 @@ impl Recipe {
         if !self.alignment.objective.needs_reference() {
             rows.retain(|(_, key, _)| *key != "reference");
         }
+        if self.alignment.tuning == Tuning::Full {
+            rows.retain(|(_, key, _)| *key != "load_in_4bit");
+        }
         rows.extend(dataset(&self.dataset));
         if self.alignment.objective.gdpo.is_none() {
             rows.retain(|(_, key, _)| *key != "group_by_prompt");
@@ -70,6 +73,7 @@ fn model(model: &Model) -> Vec<Row> {
         row("adapter", optional_text(model.adapter.as_ref())),
         row("reference", reference),
         row("precision", word(Precision::WORDS, model.precision).into()),
+        row("load_in_4bit", model.load_in_4bit.to_string()),
     ]
 }
 
@@ -104,12 +108,20 @@ fn training(alignment: &Alignment) -> Vec<Row> {
     let mut rows = vec![
         row("method", if alignment.objective.gdpo.is_some() { "gdpo" } else { "dpo" }.into()),
         row("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
+        row("run_name", optional_text(alignment.run_name.as_ref())),
     ];
     rows.extend(
         objective::rows(&alignment.objective).into_iter().map(|(key, value)| row(key, value)),
     );
     if alignment.objective.modifiers.delta.is_some() {
         rows.push(row("flip", alignment.flip.to_string()));
+    }
+    if alignment.objective.needs_reference() {
+        rows.push(row("sync_ref_model", alignment.sync.is_some().to_string()));
+    }
+    if let Some(sync) = alignment.sync {
+        rows.push(row("ref_model_mixup_alpha", number(sync.mixup_alpha)));
+        rows.push(row("ref_model_sync_steps", sync.steps.to_string()));
     }
     rows.push(row("use_lora", (alignment.tuning != Tuning::Full).to_string()));
     if let Tuning::Lora(lora) = &alignment.tuning {

@@ -1,6 +1,9 @@
 //! What evaluations are for: choosing a checkpoint and stopping early.
 
-use super::read::{Section, Words};
+use super::{
+    problem::What,
+    read::{Section, Words},
+};
 
 /// What evaluations are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,11 @@ impl Metric {
         super::render::word(Self::WORDS, self)
     }
 
+    /// Whether it compares the completions of a pair.
+    fn needs_pairs(self) -> bool {
+        matches!(self, Self::Accuracies | Self::AccuracyHalfTies | Self::Likelier)
+    }
+
     /// Whether `new` is better than `old`; a value that is not a number never is.
     pub fn improves(self, new: f64, old: f64) -> bool {
         match self {
@@ -53,10 +61,12 @@ impl Metric {
     }
 }
 
-/// Reads what evaluations are for, from the section `alignment`.
+/// Reads what evaluations are for, from the section `alignment`; `unpaired` is the name of a loss
+/// over rows of one completion.
 pub(super) fn read(
     section: &mut Section<'_>,
     has_evaluation: bool,
+    unpaired: Option<&'static str>,
     save_steps: u64,
 ) -> Option<Evaluation> {
     let evaluation = Evaluation {
@@ -77,6 +87,15 @@ pub(super) fn read(
             section.refuse(key, when, hint);
         }
         return None;
+    }
+    let metric = evaluation.metric_for_best_model;
+    // Its name would be in no evaluation, and no checkpoint the best one.
+    if let Some(loss) = unpaired.filter(|_| metric.needs_pairs()) {
+        let first = format!("`metric_for_best_model: {}`", metric.name());
+        let second = format!("`loss_type: {loss}`");
+        let hint = "its rows are no pairs to compare: use `eval_loss` or `eval_rewards/margins`";
+        let what = What::Conflict { first, second, hint: hint.into() };
+        section.report("metric_for_best_model", what);
     }
     Some(evaluation)
 }

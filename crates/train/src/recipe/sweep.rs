@@ -1,14 +1,14 @@
 //! A recipe with a table `sweep`: many runs from one file.
 //!
 //! The table is a mapping of keys to lists, of which every combination is run, or a list of
-//! mappings, each of which is run.
+//! mappings, each of which is run. AIXpert's file of models and margins is a sweep as it stands.
 
 use std::path::Path;
 
 use fs_err as fs;
 
 use super::{
-    Checked, Override, Place, Problem, Problems, What, from_tree, overrides,
+    Checked, Note, Override, Place, Problem, Problems, What, aixpert, from_tree, overrides,
     tree::{self, Entry, Node, Value},
 };
 use crate::Error;
@@ -47,37 +47,23 @@ pub fn read_sweep(file: &Path, overrides: &[Override]) -> Result<Vec<SweepRun>, 
 pub fn check_sweep(text: &str, given: &[Override]) -> Result<Vec<SweepRun>, Vec<Problem>> {
     let mut problems = Vec::new();
     let root = tree::parse(text, &Place::Line, &mut problems);
-    let Some(Node { value: Value::Map(mut entries), place }) = root else {
+    let Some(Node { value: Value::Map(entries), place }) = root else {
         problems.push(Problem::new(Place::File, missing()));
         return Err(problems);
     };
-    let Some(at) = entries.iter().position(|entry| entry.key == SWEEP) else {
-        problems.push(Problem::new(Place::File, missing()));
-        return Err(problems);
+    let drafts = if aixpert::is_here(&entries) {
+        of_models(&entries, given, &mut problems)
+    } else {
+        of_table(entries, given, &mut problems)
     };
-    let table = entries.remove(at).node;
-    let choices = choices(table, &mut problems);
+    problems.sort_by(|left, right| left.place.cmp(&right.place));
+    problems.dedup();
     if !problems.is_empty() {
         return Err(problems);
     }
-    overrides::apply(&mut entries, given, &mut problems);
-    let output_dir = output_dir(&entries).ok_or_else(|| {
-        let example = "output_dir: ./runs/sweep";
-        let what = What::Missing { key: "alignment.output_dir".into(), example };
-        vec![Problem::new(Place::File, what)]
-    })?;
-    let mut runs = Vec::with_capacity(choices.len());
-    for choice in choices {
-        let mut entries = entries.clone();
-        let name = name(&choice);
-        for entry in choice {
-            overrides::put(&mut entries, &entry.key, entry.node, &entry.place);
-        }
-        let folder = Path::new(&output_dir).join(&name).to_string_lossy().into_owned();
-        let folder = Node { place: place.clone(), value: Value::Scalar(folder) };
-        overrides::put(&mut entries, "alignment.output_dir", folder, &place);
+    let mut runs = Vec::with_capacity(drafts.len());
+    for Draft { name, entries, mut notes } in drafts {
         let root = Node { place: place.clone(), value: Value::Map(entries) };
-        let mut notes = Vec::new();
         let recipe = from_tree(root, &[], "", (&mut problems, &mut notes));
         problems.sort_by(|left, right| left.place.cmp(&right.place));
         problems.dedup();
@@ -85,10 +71,83 @@ pub fn check_sweep(text: &str, given: &[Override]) -> Result<Vec<SweepRun>, Vec<
         runs.push(SweepRun { name, checked: Checked { recipe, notes } });
     }
     same_names(&runs)?;
-    Ok(runs)
+    Ok(by_model(runs))
+}
+
+/// A run before its keys are checked.
+struct Draft {
+    name: String,
+    entries: Vec<Entry>,
+    notes: Vec<Note>,
+}
+
+/// The runs of AIXpert's file.
+fn of_models(root: &[Entry], given: &[Override], problems: &mut Vec<Problem>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for draft in aixpert::drafts(root, problems) {
+        let mut entries = Vec::new();
+        for (key, node) in draft.entries {
+            let place = node.place.clone();
+            overrides::put(&mut entries, &key, node, &place);
+        }
+        overrides::apply(&mut entries, given, problems);
+        drafts.push(Draft { name: draft.name, entries, notes: draft.notes });
+    }
+    drafts
+}
+
+/// The runs of a recipe with a table.
+fn of_table(
+    mut entries: Vec<Entry>,
+    given: &[Override],
+    problems: &mut Vec<Problem>,
+) -> Vec<Draft> {
+    let Some(at) = entries.iter().position(|entry| entry.key == SWEEP) else {
+        problems.push(Problem::new(Place::File, missing()));
+        return Vec::new();
+    };
+    let table = entries.remove(at).node;
+    let place = table.place.clone();
+    let choices = choices(table, problems);
+    overrides::apply(&mut entries, given, problems);
+    let Some(output_dir) = output_dir(&entries) else {
+        let example = "output_dir: ./runs/sweep";
+        let what = What::Missing { key: "alignment.output_dir".into(), example };
+        problems.push(Problem::new(Place::File, what));
+        return Vec::new();
+    };
+    let draft = |choice: Vec<Entry>| {
+        let mut entries = entries.clone();
+        let name = name(&choice);
+        for entry in choice.into_iter().filter(|entry| entry.key != NAME) {
+            overrides::put(&mut entries, &entry.key, entry.node, &entry.place);
+        }
+        let folder = Path::new(&output_dir).join(&name).to_string_lossy().into_owned();
+        let folder = Node { place: place.clone(), value: Value::Scalar(folder) };
+        overrides::put(&mut entries, "alignment.output_dir", folder, &place);
+        Draft { name, entries, notes: Vec::new() }
+    };
+    choices.into_iter().map(draft).collect()
+}
+
+/// The runs of one model after those of the other, so that each is loaded once.
+fn by_model(runs: Vec<SweepRun>) -> Vec<SweepRun> {
+    let path = |run: &SweepRun| run.checked.recipe.model.path.clone();
+    let mut models: Vec<String> = Vec::new();
+    for run in &runs {
+        if !models.contains(&path(run)) {
+            models.push(path(run));
+        }
+    }
+    let mut runs = runs;
+    runs.sort_by_key(|run| models.iter().position(|model| *model == path(run)));
+    runs
 }
 
 const SWEEP: &str = "sweep";
+
+/// The key of an item that is no key of a recipe: what its run is called.
+const NAME: &str = "name";
 
 fn missing() -> What {
     What::Missing { key: SWEEP.into(), example: "sweep: {alignment.beta: [0.1, 0.3]}" }
@@ -154,11 +213,15 @@ fn output_dir(entries: &[Entry]) -> Option<String> {
 
 /// Keys and values, as a folder can be named: `beta0.1-seed1`.
 fn name(choice: &[Entry]) -> String {
+    let given = choice.iter().find(|entry| entry.key == NAME);
     let part = |entry: &Entry| {
         let key = entry.key.rsplit('.').next().unwrap_or(&entry.key);
         format!("{key}{}", shown(&entry.node.value))
     };
-    let joined = choice.iter().map(part).collect::<Vec<_>>().join("-");
+    let joined = match given {
+        Some(given) => shown(&given.node.value),
+        None => choice.iter().map(part).collect::<Vec<_>>().join("-"),
+    };
     joined
         .chars()
         .map(|c| if c.is_alphanumeric() || "._-+".contains(c) { c } else { '_' })
@@ -211,6 +274,16 @@ mod tests {
             names("sweep:\n- {alignment.loss_type: ipo}\n- {alignment.loss_type: [sigmoid, sft]}"),
             ["loss_typeipo", "loss_typesigmoid+sft"]
         );
+        assert_eq!(
+            names("sweep: [{name: plain, alignment.beta: 0.3}, {alignment.beta: 0.5}]"),
+            ["plain", "beta0.5"]
+        );
+    }
+
+    #[test]
+    fn the_runs_of_a_model_come_together() {
+        let table = "sweep: {alignment.seed: [1, 2], model.path: [a, b/c]}";
+        assert_eq!(names(table), ["seed1-patha", "seed2-patha", "seed1-pathc", "seed2-pathc"]);
     }
 
     #[test]

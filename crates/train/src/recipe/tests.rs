@@ -106,6 +106,7 @@ model:
   adapter: null
   reference: base
   precision: auto
+  load_in_4bit: false
 dataset:
   path: "pairs.jsonl"
   format: auto
@@ -128,9 +129,11 @@ dataset:
 alignment:
   method: dpo
   output_dir: "./checkpoints/model-1B-aligned-20260225-120000"
+  run_name: null
   beta: 0.1
   loss_type: sigmoid
   label_smoothing: 0.0
+  sync_ref_model: false
   use_lora: true
   lora_r: 16
   lora_alpha: 32.0
@@ -197,6 +200,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("dataset.template_date", "2026-01-31", &[]),
     ("alignment.method", "gdpo", &[]),
     ("alignment.output_dir", "./runs/1", &[]),
+    ("alignment.run_name", "first try", &[]),
     ("alignment.beta", "0.5", &[]),
     ("alignment.loss_type", "ipo", &[]),
     ("alignment.label_smoothing", "0.25", &[]),
@@ -232,6 +236,13 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("alignment.reliability", "0.8", &[]),
     ("alignment.reliability_rate", "0.2", &["alignment.reliability=0.9"]),
     ("alignment.group_term", "pairs", &["alignment.method=gdpo"]),
+    ("alignment.sync_ref_model", "true", &[]),
+    (
+        "alignment.ref_model_mixup_alpha",
+        "0.5",
+        &["alignment.sync_ref_model=true", "alignment.use_lora=false"],
+    ),
+    ("alignment.ref_model_sync_steps", "7", &["alignment.sync_ref_model=true"]),
     ("alignment.use_lora", "false", &[]),
     ("alignment.lora_r", "8", &[]),
     ("alignment.lora_alpha", "16.5", &[]),
@@ -375,8 +386,8 @@ fn every_problem_is_told_with_its_line() {
         str![[r#"
 align.yaml:3: unknown key `model.precison`
   -> the nearest key is `precision`
-align.yaml:4: `model.load_in_4bit: true` is not supported yet
-  -> remove it: weights are kept once, in 16 bits with `precision: bf16`
+align.yaml:4: `model.load_in_4bit` has no effect with `alignment.use_lora: false`
+  -> remove it: weights that are trained are kept in 32 bits
 align.yaml:6: path must be a path or a list of paths (got: an empty list)
 align.yaml:7: unsupported dataset format "txt"
 supported formats: auto, json, csv, jsonl, parquet
@@ -469,6 +480,33 @@ align.yaml:3: `alignment.lora_r` has no effect with `model.adapter`
     );
 }
 
+/// Evaluations of unpaired rows have no metric about pairs, so that none could be the best.
+#[test]
+fn metrics_of_pairs_are_refused_for_unpaired_rows() {
+    let text = |loss: &str, metric: &str| {
+        format!(
+            "model: {{path: a}}\ndataset: {{path: b, eval_fraction: 0.1}}\n\
+             alignment: {{loss_type: {loss}, metric_for_best_model: {metric}}}"
+        )
+    };
+    assert_data_eq!(
+        told(&text("kto", "eval_rewards/accuracies"), &[]),
+        str![[r#"
+align.yaml:3: `metric_for_best_model: eval_rewards/accuracies` and `loss_type: kto` contradict each other
+  -> its rows are no pairs to compare: use `eval_loss` or `eval_rewards/margins`
+
+"#]]
+    );
+    for (metric, ..) in super::saving::Metric::WORDS {
+        let is_of_pairs = !["eval_loss", "eval_rewards/margins"].contains(metric);
+        for loss in ["kto", "apo_zero_unpaired"] {
+            let refused = check(&text(loss, metric), &[], TIME).is_err();
+            assert_eq!(refused, is_of_pairs, "{loss} {metric}");
+        }
+        assert!(check(&text("sigmoid", metric), &[], TIME).is_ok(), "{metric}");
+    }
+}
+
 #[test]
 fn guards_have_names_and_bounds() {
     let text = format!(
@@ -558,8 +596,8 @@ fn files_of_other_shapes_are_recognised() {
     assert_data_eq!(
         told(sweep, &[]),
         str![[r#"
-align.yaml:1: a sweep (`models:`) is not supported yet
-  -> write one recipe with a table `sweep:`, and run `trueup sweep` on it
+align.yaml:1: a sweep (`models:`) with `trueup align` is not supported yet
+  -> run `trueup sweep --config` on this file
 
 "#]]
     );

@@ -145,7 +145,8 @@ impl State {
         if holds {
             return self.active.insert(kind);
         }
-        if is_over {
+        // Where the reference moves, rewards recover by that alone.
+        if is_over && !self.setting.is_reference_moving {
             self.active.remove(&kind);
         }
         false
@@ -275,7 +276,8 @@ impl State {
         let moved = chosen.abs().max(rejected.abs()) / self.setting.scale;
         let off = margin.abs() / self.setting.scale;
         let is_still = off < MARGIN_NOISE && moved < REWARD_NOISE;
-        let holds = self.setting.has_reference && is_due && is_still;
+        let is_measured = self.setting.has_reference && !self.setting.is_reference_moving;
+        let holds = is_measured && is_due && is_still;
         let usual = if self.setting.has_adapter {
             "adapters mostly take 5e-6 to 1e-4"
         } else {

@@ -13,6 +13,7 @@ use hub::{Quickstart, Source};
 use kernels::Device;
 use run::RunFolder;
 use train::{
+    Session,
     align::{Outcome, Prepared, Setting, Start},
     recipe,
     training::Ending,
@@ -57,12 +58,13 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     };
     let out = root.join("run");
     let (folder, start) = run_folder(&out)?;
-    let prepared = Prepared::new(recipe, setting)?;
+    let mut session = Session::default();
+    let prepared = Prepared::new(recipe, setting, &mut session)?;
     let signals = Signals::listen()?;
     // The sample is easy on purpose, so that minutes are enough.
     let mut meter =
         Meter::new(terminal, signals.clone(), false).expecting(&[Kind::Separable, Kind::Saturated]);
-    let outcome = prepared.run(folder, &start, &mut meter);
+    let outcome = prepared.run(folder, &start, &mut session, &mut meter);
     meter.end();
     let Outcome { ending: Ending::Finished, trainer: Some(trainer) } = outcome? else {
         let signal = signals.received().unwrap_or(crate::signals::INTERRUPT);
