@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use train::{Progress, Watch, watch::StepProgress};
+use train::{
+    Progress, Watch,
+    watch::StepProgress,
+    watching::{Kind, Warning},
+};
 
 use crate::{signals::Signals, terminal::Terminal};
 
@@ -24,12 +28,20 @@ pub struct Meter<'a> {
     /// When the current kind of work began, its name, and how much of it was done before.
     phase: Option<(Instant, &'static str, u64)>,
     last_plain: Option<Instant>,
+    /// What is no surprise in this run.
+    expected: &'static [Kind],
 }
 
 impl<'a> Meter<'a> {
     /// A meter; `is_verbose` writes a line for each step.
     pub fn new(terminal: &'a mut Terminal, signals: Signals, is_verbose: bool) -> Self {
-        Self { terminal, signals, is_verbose, phase: None, last_plain: None }
+        Self { terminal, signals, is_verbose, phase: None, last_plain: None, expected: &[] }
+    }
+
+    /// Tells no warnings of these kinds, for data that is known to lead to them.
+    #[must_use]
+    pub fn expecting(self, expected: &'static [Kind]) -> Self {
+        Self { expected, ..self }
     }
 
     /// Ends the progress line.
@@ -93,8 +105,10 @@ impl Watch for Meter<'_> {
         self.terminal.note(text);
     }
 
-    fn warn(&mut self, text: &str) {
-        self.terminal.warn(text);
+    fn warn(&mut self, warning: &Warning) {
+        if !self.expected.contains(&warning.kind) {
+            self.terminal.warn(&warning.to_string());
+        }
     }
 
     fn progress(&mut self, progress: &Progress) {

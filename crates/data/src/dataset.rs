@@ -156,8 +156,8 @@ impl<'a> Loader<'a> {
         self.split(&origin, several, kind)
     }
 
-    /// Takes what a row was split into: a group where the method takes groups, else pairs. A row
-    /// that is no list is a record as it is.
+    /// Takes what a row was split into: a group where the method wants groups first, else pairs. A
+    /// row that is no list is a record as it is.
     fn split(&mut self, origin: &Origin, several: Several, kind: Kind) -> Result<(), Error> {
         let Several { rows, grades, is_list } = several;
         let Kind { layout, mut shape, weight } = kind;

@@ -20,7 +20,7 @@ fn read(rows: &[Value], options: &Options) -> Result<Dataset, data::Error> {
 
 /// What `method: dpo` and `method: gdpo` take.
 fn pairs() -> Options {
-    Options::new(Shape::Pairs)
+    Options { shapes: vec![Shape::Pairs, Shape::Groups], ..Options::new(Shape::Pairs) }
 }
 
 fn groups() -> Options {

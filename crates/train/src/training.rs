@@ -60,7 +60,7 @@ pub fn train(
         watch.progress(&Progress::Step(step_progress(trainer, &record)));
         is_over = when_due(trainer, run, watch)?;
         for warning in watching.catch_up(run.history()) {
-            watch.warn(&warning.to_string());
+            watch.warn(&warning);
         }
         is_over |= stops(trainer, run, watch);
     }

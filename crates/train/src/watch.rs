@@ -1,12 +1,14 @@
 //! How a run talks to whoever watches it; the terminal is one such watcher, a test another.
 
+use crate::watching::Warning;
+
 /// Receives notes and progress, and may ask a run to stop.
 pub trait Watch {
     /// Something the user should know, said once.
     fn note(&mut self, text: &str);
     /// Something that may make the result other than the user wants: what, why and how to help.
-    fn warn(&mut self, text: &str) {
-        self.note(text);
+    fn warn(&mut self, warning: &Warning) {
+        self.note(&warning.to_string());
     }
     /// How far the run is.
     fn progress(&mut self, progress: &Progress);

@@ -740,7 +740,7 @@ const SAVING: &[Probe] = &[
     ),
     probe(
         "alignment.stop_when",
-        "{loss_above: 0.1, accuracy_at_least: 1}",
+        "{loss_above: 0.1, chosen_reward_below: -1000}",
         EVAL,
         Seen(|a, b| {
             (a.series("loss").len(), b.series("loss").len()) == (4, 2)

@@ -40,7 +40,8 @@ fn warnings(told: &str) -> Vec<&str> {
     told.lines().filter(|line| line.starts_with("warning: step ")).collect()
 }
 
-const ABSURD: &[&str] = &["--set", "alignment.learning_rate=0.3"];
+/// Steps far too large: the loss rises first, then the margin explodes.
+const ABSURD: &[&str] = &["--set", "alignment.learning_rate=3e-3", "--set", "alignment.beta=1"];
 
 #[test]
 fn an_absurd_rate_is_warned_of_and_a_sound_one_is_not() {

@@ -1,10 +1,13 @@
 //! Each warning on series that are and are not what it warns of.
 
+use run::Event;
+
 use super::*;
 
 fn setting() -> Setting {
     Setting {
         has_reference: true,
+        is_reference_moving: false,
         scale: 1.0,
         warmup_steps: 10,
         warmup_epochs: 0.0,
@@ -127,6 +130,12 @@ fn margins_that_explode_are_told_again_after_they_recovered() {
     assert_eq!(warned(high(&[(50, 54)])), [], "four steps are no trend");
     let twice = [(Kind::MarginExploded, 54), (Kind::MarginExploded, 104)];
     assert_eq!(warned(high(&[(50, 60), (100, 110)])), twice);
+    let moving = Setting { is_reference_moving: true, ..setting() };
+    assert_eq!(
+        warned_with(moving, high(&[(50, 60), (100, 110)])).len(),
+        1,
+        "it recovers by itself"
+    );
     // In between it stays above half of the bound: once.
     assert_eq!(
         warned(|event, _| {
@@ -240,6 +249,8 @@ fn runs_that_learn_nothing() {
     let flat = |to: f64| {
         move |event: &mut Event, _: &mut Rows| {
             change(event, "rewards/margins", to);
+            change(event, "rewards/chosen", -to);
+            change(event, "rewards/rejected", -2.0 * to);
         }
     };
     // Ten steps of warm-up and a quarter of the run.
@@ -252,6 +263,10 @@ fn runs_that_learn_nothing() {
     assert_eq!(warned_with(grows, flat(0.0)), [(Kind::LearnsNothing, 150)]);
     let free = Setting { has_reference: false, ..setting() };
     assert_eq!(warned_with(free, flat(0.0)), []);
+    let moving = Setting { is_reference_moving: true, ..setting() };
+    assert_eq!(warned_with(moving, flat(0.0)), []);
+    let moves = |event: &mut Event, _: &mut Rows| change(event, "rewards/margins", 0.0);
+    assert_eq!(warned(moves), [], "the policy moved, so it is not the rate");
 }
 
 #[test]

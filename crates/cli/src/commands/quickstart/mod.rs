@@ -17,6 +17,7 @@ use train::{
     align::{Outcome, Prepared, Setting, Start},
     recipe,
     training::Ending,
+    watching::Kind,
 };
 
 use crate::{
@@ -60,7 +61,9 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     let mut session = Session::default();
     let prepared = Prepared::new(recipe, setting, &mut session)?;
     let signals = Signals::listen()?;
-    let mut meter = Meter::new(terminal, signals.clone(), false);
+    // The sample is easy on purpose, so that minutes are enough.
+    let mut meter =
+        Meter::new(terminal, signals.clone(), false).expecting(&[Kind::Separable, Kind::Saturated]);
     let outcome = prepared.run(folder, &start, &mut session, &mut meter);
     meter.end();
     let Outcome { ending: Ending::Finished, trainer: Some(trainer) } = outcome? else {
