@@ -29,6 +29,8 @@ pub enum Command {
     Data(Data),
     /// Generate one answer with a model, with or without an adapter.
     Generate(Generate),
+    /// Put an adapter into the weights of its base, as a Hugging Face folder.
+    Fuse(Fuse),
     /// Show or clear what is kept between runs.
     #[command(subcommand)]
     Cache(Cache),
@@ -157,6 +159,59 @@ pub struct Generate {
     /// Seed of the draws.
     #[arg(long, value_name = "N", default_value_t = 42, requires = "temperature")]
     pub seed: u64,
+}
+
+/// Flags of `fuse`.
+#[derive(Debug, clap::Args)]
+pub struct Fuse {
+    /// The folder of an adapter, or of the run that made it.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The folder that gets the model; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The type of all weights; absent, each tensor keeps its own, and quantized ones become f32.
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<FloatType>,
+    /// Compare what the model says before and after; exit code 7 where it differs too much.
+    #[arg(long)]
+    pub check: bool,
+    /// The largest file of weights, as 5GB or 500MiB; absent, files are cut as those of the base,
+    /// or at 5GB where it is a GGUF file or `--dtype` is given.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub max_shard_size: Option<u64>,
+}
+
+/// A type that weights are written in.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum FloatType {
+    /// IEEE single precision.
+    F32,
+    /// The upper half of single precision.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+/// A number of bytes as people write it.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("", 1),
+    ];
+    let size = UNITS.iter().find_map(|(unit, size)| {
+        let count: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        count.checked_mul(*size).filter(|size| *size > 0)
+    });
+    size.ok_or_else(|| "a size is a whole number with KB, MB, GB, KiB, MiB or GiB".to_owned())
 }
 
 /// Flags of `data check`.

@@ -19,7 +19,7 @@ use crate::{args::Generate, environment, failure::Failure, terminal::Terminal};
 pub(super) fn run(args: &Generate, terminal: &Terminal) -> Result<(), Failure> {
     let adapter =
         args.adapter.as_deref().map(peft::read).transpose().map_err(train::Error::from)?;
-    let path = model_path(args, adapter.as_ref())?;
+    let path = model_path(args.model.as_ref(), adapter.as_ref())?;
     let now = environment::unix_seconds();
     let today = Moment::from_unix_seconds(now).ok_or(Failure::Clock)?;
     let files = ModelFiles::open(&path, None, today)?;
@@ -52,9 +52,12 @@ pub(super) fn run(args: &Generate, terminal: &Terminal) -> Result<(), Failure> {
 }
 
 /// The model's place: as given, or what the adapter names as its base.
-fn model_path(args: &Generate, adapter: Option<&peft::Adapter>) -> Result<PathBuf, Failure> {
+pub(super) fn model_path(
+    model: Option<&String>,
+    adapter: Option<&peft::Adapter>,
+) -> Result<PathBuf, Failure> {
     let base = adapter.and_then(|adapter| adapter.config.base_model_name_or_path.clone());
-    let name = args.model.clone().or(base).ok_or(Failure::NoModel)?;
+    let name = model.cloned().or(base).ok_or(Failure::NoModel)?;
     Ok(hub::locate(Kind::Model, &name, None, &environment::caches()?)?.path)
 }
 

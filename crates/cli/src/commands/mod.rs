@@ -5,6 +5,7 @@ mod cache;
 mod compare;
 mod data;
 mod doctor;
+mod fuse;
 mod generate;
 mod plan;
 mod quickstart;
@@ -31,6 +32,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
+        Command::Fuse(args) => fuse::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),
         Command::Cache(args) => cache::run(*args, terminal),
         Command::Doctor => doctor::run(terminal),

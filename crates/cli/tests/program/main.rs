@@ -5,6 +5,7 @@
 mod aixpert;
 mod compare;
 mod equivalence;
+mod fuse;
 mod groups;
 mod home;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
