@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use formats::Dtype;
 
 /// Turn a language model and preference data into an aligned model.
 #[derive(Debug, Parser)]
@@ -174,8 +178,8 @@ pub struct Fuse {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// The type of all weights; absent, each tensor keeps its own, and quantized ones become f32.
-    #[arg(long, value_name = "TYPE")]
-    pub dtype: Option<FloatType>,
+    #[arg(long, value_name = "TYPE", value_parser = float_type())]
+    pub dtype: Option<Dtype>,
     /// Compare what the model says before and after; exit code 7 where it differs too much.
     #[arg(long)]
     pub check: bool,
@@ -185,15 +189,13 @@ pub struct Fuse {
     pub max_shard_size: Option<u64>,
 }
 
-/// A type that weights are written in.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum FloatType {
-    /// IEEE single precision.
-    F32,
-    /// The upper half of single precision.
-    Bf16,
-    /// IEEE half precision.
-    F16,
+/// A type that weights are written in, as people write it.
+fn float_type() -> impl TypedValueParser<Value = Dtype> {
+    PossibleValuesParser::new(["f32", "bf16", "f16"]).map(|name| match name.as_str() {
+        "bf16" => Dtype::Bf16,
+        "f16" => Dtype::F16,
+        _ => Dtype::F32,
+    })
 }
 
 /// A number of bytes as people write it.

@@ -179,9 +179,9 @@ impl Failure {
             Self::UnderFile { file, .. } => {
                 Some(format!("choose another `--output`, or move `{}` away", file.display()))
             }
-            Self::Differs { .. } => {
-                Some("the folder stays; write it with `--dtype f32` to see what rounding did".into())
-            }
+            Self::Differs { .. } => Some(
+                "the folder stays; write it with `--dtype f32` to see what rounding did".into(),
+            ),
             Self::NowhereToResume => {
                 Some("set it, so that the next run finds the same folder".into())
             }

@@ -1,6 +1,7 @@
 //! Adapters put into weights: against PEFT, against the adapter beside its base, and what is refused.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stderr, reason = "a test that skips says so")]
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,9 +11,7 @@ use formats::{
     safetensors,
 };
 use kernels::{Device, Precision};
-use model::{
-    Checkpoint, Error, FuseOptions, Fused, MicroBatch, Policy, Sequence, Training, fuse,
-};
+use model::{Checkpoint, Error, FuseOptions, Fused, MicroBatch, Policy, Sequence, Training, fuse};
 use serde::Deserialize;
 use testkit::tolerance;
 
@@ -113,9 +112,9 @@ fn untouched_tensors_and_companions_keep_their_bytes() {
     }
     let [base, done] = [from.as_path(), to].map(|at| safetensors::Checkpoint::open(at).unwrap());
     assert!(base.names().eq(done.names()));
-    let changed = base.names().filter(|name| {
-        base.tensor(name).unwrap().bytes != done.tensor(name).unwrap().bytes
-    });
+    let changed = base
+        .names()
+        .filter(|name| base.tensor(name).unwrap().bytes != done.tensor(name).unwrap().bytes);
     assert!(changed.eq(base.names().filter(|name| name.contains("_proj"))));
 }
 

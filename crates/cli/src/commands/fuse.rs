@@ -11,13 +11,7 @@ use serde_json::json;
 use train::prepare::ModelFiles;
 
 use super::generate::{chat_prompt, model_path};
-use crate::{
-    args::{FloatType, Fuse},
-    environment,
-    failure::Failure,
-    signals::Signals,
-    terminal::Terminal,
-};
+use crate::{args::Fuse, environment, failure::Failure, signals::Signals, terminal::Terminal};
 
 /// Below this share of the update the user is warned.
 const KEPT_MIN: f64 = 0.9;
@@ -95,11 +89,7 @@ fn expect_free(output: &Path) -> Result<(), Failure> {
 fn write(args: &Fuse, base: &Base, adapter: &peft::Adapter) -> Result<Fused, Failure> {
     let signals = Signals::listen()?;
     let options = FuseOptions {
-        dtype: args.dtype.map(|dtype| match dtype {
-            FloatType::F32 => Dtype::F32,
-            FloatType::Bf16 => Dtype::Bf16,
-            FloatType::F16 => Dtype::F16,
-        }),
+        dtype: args.dtype,
         shard_bytes: args.max_shard_size,
         stop: &|| signals.received().is_some(),
     };
@@ -221,7 +211,13 @@ fn check(args: &Fuse, before: &Said, fused: &Fused, terminal: &Terminal) -> Resu
         let pairs = before.logps.iter().zip(others);
         // NaN counts as the largest difference there is.
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |most: f64, off| {
-            if off <= most { most } else if off.is_nan() { f64::INFINITY } else { off }
+            if off <= most {
+                most
+            } else if off.is_nan() {
+                f64::INFINITY
+            } else {
+                off
+            }
         })
     };
     let (found, limit) = (largest(&after.logps), tolerance(&fused.dtypes));

@@ -77,25 +77,22 @@ fn a_fused_model_says_what_base_and_adapter_say() {
     assert_eq!(answer(&home, &["--model", "cut"]), adapted);
 }
 
-/// The gate sees a difference: the reference is another base than the one that was fused.
+/// The gate sees a difference: rounding moves what so large an update adds by whole nats.
 #[test]
 fn a_model_that_says_something_else_fails_the_check() {
     let home = trained(&testkit::golden("trl/chat"));
     let config = home.path("run/adapter_config.json");
-    let scaled = |alpha: &str| {
-        let text = fs::read_to_string(&config).unwrap();
-        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        value["lora_alpha"] = alpha.parse().unwrap();
-        fs::write(&config, value.to_string()).unwrap();
-    };
-    // So large an update that bf16 weights of the sum are far from the sum.
-    scaled("100000");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["lora_alpha"] = 100_000.into();
+    fs::write(&config, value.to_string()).unwrap();
     let (code, text) = fuse(&home, "fused", &["--dtype", "bf16", "--check"]);
     assert_eq!(code, Some(7), "{text}");
     assert!(text.contains("error: the fused model differs by"), "{text}");
     assert!(home.path("fused/model.safetensors").exists());
 }
 
+#[expect(clippy::print_stderr, reason = "a test that skips says so")]
 #[test]
 fn a_gguf_base_becomes_a_folder_that_speaks_the_same() {
     let Some(data) = testkit::shared_data() else {
@@ -130,10 +127,10 @@ fn what_stands_in_the_way_is_told_and_nothing_is_left() {
     fs::write(&path, text.replace("\"use_dora\": false", "\"use_dora\": true")).unwrap();
     let (code, told) = fuse(&home, "new", &[]);
     assert_eq!(code, Some(4), "{told}");
-    assert!(told.contains("`use_dora = true`"), "{told}");
+    assert!(told.contains("`use_dora` = `true`"), "{told}");
     fs::write(&path, text).unwrap();
-    // Another width: the first module that does not fit is named, after the folder was begun.
-    let other = testkit::golden("model/gqa");
+    // Another width: the first module that does not fit is named.
+    let other = testkit::golden("model/odd");
     let (code, told) = fuse(&home, "new", &["--model", other.to_str().unwrap()]);
     assert_eq!(code, Some(4), "{told}");
     assert!(told.contains("does not fit the model"), "{told}");

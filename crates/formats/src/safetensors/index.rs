@@ -25,15 +25,15 @@ struct Index {
 /// [`Error::Write`] with the file, whose source is [`Error::Io`].
 pub fn write_index(folder: &Path, shards: &[(String, Vec<String>)], total_size: u64) -> Result<()> {
     let path = folder.join(super::INDEX_FILE);
-    let places = shards.iter().flat_map(|(shard, names)| names.iter().map(move |name| (name, shard)));
+    let places =
+        shards.iter().flat_map(|(shard, names)| names.iter().map(move |name| (name, shard)));
     let weight_map: BTreeMap<_, _> = places.collect();
     let index = serde_json::json!({
         "metadata": {"total_size": total_size},
         "weight_map": weight_map,
     });
-    let text = serde_json::to_string_pretty(&index).map_err(|source| {
-        Error::Json { what: "the index".into(), source }.writing(&path)
-    })?;
+    let text = serde_json::to_string_pretty(&index)
+        .map_err(|source| Error::Json { what: "the index".into(), source }.writing(&path))?;
     crate::write_text(&path, &(text + "\n"))
 }
 

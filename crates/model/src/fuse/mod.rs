@@ -7,38 +7,18 @@
 //! Products and sums are in f64, in a fixed order, and each weight is rounded once. Tensors that no
 //! adapter changes are copied byte for byte where their type stays. One tensor is in memory at a time.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+mod beside;
+mod part;
 
-use formats::{
-    Dtype, TensorView, convert,
-    peft::{Adapter, LoraPair},
-    safetensors,
-};
+use std::{collections::BTreeMap, path::Path};
 
-use crate::{Checkpoint, Config, Error, export, weights::RowOrder};
+use formats::{Dtype, peft::Adapter, safetensors};
+
+use crate::{Checkpoint, Config, Error, export};
+use part::Part;
 
 /// Largest file of weights where nothing says otherwise, as transformers has had it for long.
 const SHARD_BYTES: u64 = 5_000_000_000;
-
-/// Files beside the weights that belong to the model; run folders and repositories hold others too.
-const COMPANIONS: [&str; 10] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
-/// The folder of the templates that are not the default one.
-const MORE_TEMPLATES: &str = "additional_chat_templates";
-
-/// How the names of files start that say what may be done with a model.
-const LEGAL: [&str; 3] = ["LICENSE", "NOTICE", "USE_POLICY"];
 
 /// How to write.
 pub struct FuseOptions<'a> {
@@ -118,9 +98,9 @@ pub fn fuse(
 ) -> Result<Fused, Error> {
     let parts = parts(checkpoint, adapter, origin, options.dtype)?;
     let modules = parts.iter().filter(|part| part.pair.is_some()).count();
-    write_config(checkpoint, &parts, options.dtype, folder)?;
+    beside::write_config(checkpoint, &parts, options.dtype, folder)?;
     if checkpoint.gguf().is_none() {
-        copy_companions(checkpoint.path(), folder)?;
+        beside::copy_companions(checkpoint.path(), folder)?;
     }
     let files = files(checkpoint, &parts, options);
     let mut rounding = Rounding::default();
@@ -149,125 +129,6 @@ pub fn fuse(
     dtypes.sort_unstable();
     dtypes.dedup();
     Ok(Fused { modules, files: files.len(), bytes, dtypes, rounding })
-}
-
-/// One tensor on its way.
-struct Part<'a> {
-    /// Its Hugging Face name.
-    name: String,
-    view: TensorView<'a>,
-    order: RowOrder,
-    written: Dtype,
-    pair: Option<LoraPair<'a>>,
-}
-
-impl Part<'_> {
-    fn layout(&self) -> safetensors::Layout {
-        safetensors::Layout {
-            name: self.name.clone(),
-            dtype: self.written,
-            shape: self.view.shape.clone(),
-        }
-    }
-
-    fn byte_count(&self) -> u64 {
-        (self.view.value_count() * self.written.block_bytes()) as u64
-    }
-
-    /// The tensor as the file holds it.
-    fn bytes(&self, rounding: &mut Rounding) -> Result<Cow<'_, [u8]>, Error> {
-        let is_copy = self.pair.is_none()
-            && self.order == RowOrder::AsStored
-            && self.view.dtype == self.written;
-        if is_copy {
-            return Ok(Cow::Borrowed(self.view.bytes));
-        }
-        // A vector is stored as one row; turned ones are reordered number by number.
-        let (rows, cols) = match self.view.shape.len() {
-            0 | 1 => (1, self.view.value_count()),
-            _ => (self.view.rows(), self.view.cols()),
-        };
-        let mut bytes = Vec::with_capacity(rows * cols * self.written.block_bytes());
-        let mut row = Row::new(cols);
-        for index in 0..rows {
-            if self.view.shape.len() < 2 {
-                self.view.read_row(0, &mut row.back)?;
-                for (at, value) in row.stored.iter_mut().enumerate() {
-                    *value = row.back[self.order.stored_row(at)];
-                }
-            } else {
-                self.view.read_row(self.order.stored_row(index), &mut row.stored)?;
-            }
-            let start = bytes.len();
-            row.update(self.pair.as_ref(), index);
-            convert::narrow_once(&row.wanted, self.written, &mut bytes);
-            let view = TensorView::new(&self.name, self.written, vec![cols], &bytes[start..])?;
-            view.read_row(0, &mut row.back)?;
-            self.check(&row, index)?;
-            if self.pair.is_some() {
-                row.compare(rounding);
-            }
-        }
-        Ok(Cow::Owned(bytes))
-    }
-
-    fn check(&self, row: &Row, index: usize) -> Result<(), Error> {
-        let Some(at) = row.back.iter().position(|value| !value.is_finite()) else { return Ok(()) };
-        let name = self.name.clone();
-        Err(match row.wanted[at] {
-            value if value.is_finite() => Error::Overflow { name, value, dtype: self.written },
-            _ => Error::NotFinite { name, row: index },
-        })
-    }
-}
-
-/// A row of weights in the making.
-struct Row {
-    /// As the base has it.
-    stored: Vec<f32>,
-    /// What the adapter adds.
-    update: Vec<f64>,
-    /// The sum, before it is rounded.
-    wanted: Vec<f64>,
-    /// The sum, after it was rounded.
-    back: Vec<f32>,
-}
-
-impl Row {
-    fn new(cols: usize) -> Self {
-        Self {
-            stored: vec![0.0; cols],
-            update: vec![0.0; cols],
-            wanted: vec![0.0; cols],
-            back: vec![0.0; cols],
-        }
-    }
-
-    fn update(&mut self, pair: Option<&LoraPair<'_>>, row: usize) {
-        self.update.fill(0.0);
-        if let Some(pair) = pair {
-            let of_row = &pair.b[row * pair.rank..(row + 1) * pair.rank];
-            for (b, a) in of_row.iter().zip(pair.a.chunks_exact(pair.inputs)) {
-                let factor = pair.scale * f64::from(*b);
-                for (sum, a) in self.update.iter_mut().zip(a) {
-                    *sum += factor * f64::from(*a);
-                }
-            }
-        }
-        for ((wanted, stored), update) in self.wanted.iter_mut().zip(&self.stored).zip(&self.update)
-        {
-            *wanted = f64::from(*stored) + update;
-        }
-    }
-
-    fn compare(&self, rounding: &mut Rounding) {
-        for ((back, stored), asked) in self.back.iter().zip(&self.stored).zip(&self.update) {
-            let written = f64::from(*back) - f64::from(*stored);
-            rounding.asked += asked * asked;
-            rounding.written += written * written;
-            rounding.product += asked * written;
-        }
-    }
 }
 
 /// Every tensor of the model, with what the adapter does to it.
@@ -381,65 +242,4 @@ fn files(
         _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
     };
     shards.into_iter().enumerate().map(|(index, shard)| (name(index), shard)).collect()
-}
-
-/// Writes `config.json`: as it stands where no type is asked for, else with that type.
-fn write_config(
-    checkpoint: &Checkpoint,
-    parts: &[Part<'_>],
-    dtype: Option<Dtype>,
-    folder: &Path,
-) -> Result<(), Error> {
-    let path = folder.join("config.json");
-    if dtype.is_none() && checkpoint.gguf().is_none() {
-        let bytes = fs_err::read(checkpoint.path().join("config.json"))?;
-        return write_file(&path, &bytes);
-    }
-    let mut config = export::config_json(checkpoint)?;
-    // The widest of the matrices; vectors are kept wider than the rest in GGUF files.
-    let matrices = parts.iter().filter(|part| 1 < part.view.shape.len());
-    let widest = matrices.map(|part| part.written).min().unwrap_or(Dtype::F32);
-    let name = match widest {
-        Dtype::F16 => "float16",
-        Dtype::Bf16 => "bfloat16",
-        _ => "float32",
-    };
-    // The older name is kept where it stands: programs of its time know no other.
-    let is_old = config.contains_key("torch_dtype") && !config.contains_key("dtype");
-    let key = if is_old { "torch_dtype" } else { "dtype" };
-    config.remove("torch_dtype");
-    config.insert(key.into(), name.into());
-    let text = serde_json::to_string_pretty(&config)
-        .map_err(|source| Error::Json { path: path.clone(), source })?;
-    write_file(&path, (text + "\n").as_bytes())
-}
-
-/// Copies what belongs to a model beside its weights and its configuration.
-fn copy_companions(from: &Path, to: &Path) -> Result<(), Error> {
-    for entry in fs_err::read_dir(from)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_legal = LEGAL.iter().any(|start| name.starts_with(start));
-        if entry.path().is_file() && (is_legal || COMPANIONS.contains(&name.as_str())) {
-            write_file(&to.join(&name), &fs_err::read(entry.path())?)?;
-        }
-    }
-    let templates = from.join(MORE_TEMPLATES);
-    if templates.is_dir() {
-        fs_err::create_dir(to.join(MORE_TEMPLATES))?;
-        for entry in fs_err::read_dir(templates)? {
-            let path = entry?.path();
-            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-                write_file(&to.join(MORE_TEMPLATES).join(name), &fs_err::read(&path)?)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    fs_err::write(path, bytes).map_err(|error| {
-        let source = Box::new(formats::Error::Io(error));
-        Error::Format(formats::Error::Write { path: path.into(), source })
-    })
 }
