@@ -530,6 +530,7 @@ alignment:
   load_best_model_at_end: false
   metric_for_best_model: eval_loss
   early_stopping_patience: null
+  stop_when: null
   tokens_per_micro_batch: 1024
   gradient_checkpointing: auto
 device: auto
