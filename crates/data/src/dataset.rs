@@ -161,6 +161,7 @@ impl<'a> Loader<'a> {
     fn split(&mut self, origin: &Origin, several: Several, kind: Kind) -> Result<(), Error> {
         let Several { rows, grades, is_list } = several;
         let Kind { layout, mut shape, weight } = kind;
+        // The first shape is what the method is for.
         let takes_groups = self.wanted() == Shape::Groups;
         // Pairs whose order is theirs alone go into the group of their prompt.
         let becomes_group =
