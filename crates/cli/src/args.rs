@@ -29,6 +29,8 @@ pub enum Command {
     Data(Data),
     /// Generate one answer with a model, with or without an adapter.
     Generate(Generate),
+    /// Talk with a model, and switch its adapter on and off to hear the difference.
+    Chat(Chat),
     /// Show or clear what is kept between runs.
     #[command(subcommand)]
     Cache(Cache),
@@ -142,21 +144,87 @@ pub struct Generate {
     /// Continue the prompt as it stands, without the model's chat template.
     #[arg(long)]
     pub raw: bool,
+    /// How it writes.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// Flags of `chat`.
+#[derive(Debug, clap::Args)]
+pub struct Chat {
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The folder of an adapter; `/adapter off` and `/adapter on` switch it in the conversation.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// A system message before the conversation.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How it writes.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// Flags of what writes text.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Writing {
     /// The most tokens to write.
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_new_tokens: usize,
     /// Divides the logits; 0 always takes the most likely token.
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = at_least_zero)]
     pub temperature: f64,
     /// Draw among this many of the most likely tokens; 0 among all.
     #[arg(long, value_name = "K", default_value_t = 0, requires = "temperature")]
     pub top_k: usize,
     /// Draw among the most likely tokens that have this probability together.
-    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature")]
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature", value_parser = share)]
     pub top_p: f64,
+    /// Draw among tokens with this share of the most likely one's probability.
+    #[arg(long, value_name = "P", default_value_t = 0.0, requires = "temperature", value_parser = share)]
+    pub min_p: f64,
+    /// Make tokens that were there before less likely, by this factor; 1 leaves them.
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = above_zero)]
+    pub repetition_penalty: f64,
     /// Seed of the draws.
     #[arg(long, value_name = "N", default_value_t = 42, requires = "temperature")]
     pub seed: u64,
+    /// Stop before this text; may be given many times.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub stop: Vec<String>,
+}
+
+impl Default for Writing {
+    /// The most likely tokens, as without any flag.
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 256,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 42,
+            stop: Vec::new(),
+        }
+    }
+}
+
+fn at_least_zero(text: &str) -> Result<f64, String> {
+    number(text, "at least 0", |it| 0.0 <= it && it.is_finite())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    number(text, "above 0", |it| 0.0 < it && it.is_finite())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, "from 0 to 1", |it| (0.0..=1.0).contains(&it))
+}
+
+fn number(text: &str, range: &str, holds: fn(f64) -> bool) -> Result<f64, String> {
+    text.parse().ok().filter(|number| holds(*number)).ok_or_else(|| format!("must be {range}"))
 }
 
 /// Flags of `data check`.

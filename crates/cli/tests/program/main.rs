@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aixpert;
+mod chat;
 mod compare;
 mod equivalence;
 mod groups;
