@@ -144,7 +144,41 @@ fn uniform(seed: u64, index: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    #[test]
+    fn what_may_be_drawn_is_what_transformers_leaves() {
+        let text = fs_err::read_to_string(testkit::golden("model/sampling.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(cases.len(), 32);
+        for case in cases {
+            let list = |key: &str| -> Vec<f64> {
+                case[key].as_array().unwrap().iter().filter_map(Value::as_f64).collect()
+            };
+            let number = |key: &str| case[key].as_f64().unwrap();
+            let mut sampler = Sampler::new(Sampling {
+                temperature: number("temperature"),
+                top_k: number("top_k") as usize,
+                top_p: number("top_p"),
+                min_p: number("min_p"),
+                repetition_penalty: number("repetition_penalty"),
+                seed: 0,
+            });
+            sampler.read(&list("seen").iter().map(|token| *token as u32).collect::<Vec<_>>());
+            let logits: Vec<f32> = list("logits").iter().map(|logit| *logit as f32).collect();
+            let mut kept = sampler.kept(&sampler.penalized(&logits));
+            let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+            kept.sort_by_key(|(token, _)| *token);
+            let tokens: Vec<f64> = kept.iter().map(|(token, _)| f64::from(*token)).collect();
+            assert_eq!(tokens, list("kept"), "{case}");
+            for ((_, weight), wanted) in kept.iter().zip(list("probabilities")) {
+                let off = (weight / total / wanted - 1.0).abs();
+                assert!(off < testkit::tolerance::SAMPLED_PROBABILITY, "{off:e}: {case}");
+            }
+        }
+    }
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
