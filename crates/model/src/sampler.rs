@@ -160,13 +160,14 @@ mod tests {
             let number = |key: &str| case[key].as_f64().unwrap();
             let mut sampler = Sampler::new(Sampling {
                 temperature: number("temperature"),
-                top_k: number("top_k") as usize,
+                top_k: case["top_k"].as_u64().unwrap() as usize,
                 top_p: number("top_p"),
                 min_p: number("min_p"),
                 repetition_penalty: number("repetition_penalty"),
                 seed: 0,
             });
-            sampler.read(&list("seen").iter().map(|token| *token as u32).collect::<Vec<_>>());
+            let seen = case["seen"].as_array().unwrap().iter().filter_map(Value::as_u64);
+            sampler.read(&seen.map(|token| token as u32).collect::<Vec<_>>());
             let logits: Vec<f32> = list("logits").iter().map(|logit| *logit as f32).collect();
             let mut kept = sampler.kept(&sampler.penalized(&logits));
             let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
