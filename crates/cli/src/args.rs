@@ -1,6 +1,6 @@
 //! Commands and flags.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -105,6 +105,82 @@ pub enum Data {
     Check(DataCheck),
     /// Write a sample preference set: 396 pairs to train on and 108 about other subjects.
     Sample(DataSample),
+    /// Make preference pairs of questions with answers, the other side written by a model.
+    Pairs(DataPairs),
+}
+
+/// Flags of `data pairs`.
+#[derive(Debug, clap::Args)]
+pub struct DataPairs {
+    /// Files of questions with answers, as `question` and `answer`, messages, or texts.
+    #[arg(required = true, value_name = "PATH")]
+    pub questions: Vec<PathBuf>,
+    /// The file of pairs, JSON Lines; rows that it has already are kept.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The folder of an adapter.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Which side the model writes; the given answer is the other one.
+    #[arg(long, value_name = "SIDE", default_value_t = Written::Rejected)]
+    pub write: Written,
+    /// Answers that the model writes to each question; more than one make a list.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub samples: u16,
+    /// How a question is put; `chat` where the model has a template, else `question-answer`.
+    #[arg(long, value_name = "FORM")]
+    pub form: Option<Form>,
+    /// A system message before each question.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Take this many questions.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How it writes.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// The side of a pair that a model writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Written {
+    /// The rejected completion.
+    Rejected,
+    /// The chosen completion.
+    Chosen,
+}
+
+/// How a question is put to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// As messages, through the model's chat template.
+    Chat,
+    /// `Question: ...`, a new line, `Answer:`, as plain text.
+    QuestionAnswer,
+    /// As it stands, as plain text.
+    Plain,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => "rejected",
+            Self::Chosen => "chosen",
+        })
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chat => "chat",
+            Self::QuestionAnswer => "question-answer",
+            Self::Plain => "plain",
+        })
+    }
 }
 
 /// Flags of `data sample`.

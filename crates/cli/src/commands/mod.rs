@@ -8,6 +8,7 @@ mod cut;
 mod data;
 mod doctor;
 mod generate;
+mod pairs;
 mod plan;
 mod quickstart;
 mod sweep;
@@ -32,6 +33,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
+        Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Chat(args) => chat::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),

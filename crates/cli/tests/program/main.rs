@@ -8,6 +8,7 @@ mod compare;
 mod equivalence;
 mod groups;
 mod home;
+mod pairs;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;
