@@ -37,6 +37,7 @@ fn rows_are_pairs_that_train_and_a_stopped_run_goes_on() {
     assert_eq!(rows[3]["id"], "questions.jsonl:4");
     assert_eq!(rows[3]["source"]["side"], "rejected");
     assert!(told.contains("over 10 pairs, before training:"), "{told}");
+    assert!(told.contains("answers were cut by `--max-new-tokens`"), "{told}");
 
     // A row is what the model says to the question alone.
     let model = testkit::golden("trl/chat").display().to_string();

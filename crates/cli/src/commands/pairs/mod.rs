@@ -16,7 +16,7 @@ use ::data::{
     read::Source,
     rng::Stream,
 };
-use model::Session;
+use model::{Session, StopReason};
 use serde_json::{Value, json};
 
 use self::{output::Output, question::Question};
@@ -40,6 +40,8 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 struct Counts {
     written: usize,
     kept: usize,
+    /// Answers that the limit of new tokens ended.
+    cut: usize,
     empty: usize,
     equal: usize,
     unusable: usize,
@@ -136,8 +138,11 @@ fn source(args: &DataPairs, form: Form, loaded: &Loaded) -> Value {
 }
 
 fn say_counts(counts: &Counts, terminal: &Terminal) {
-    let Counts { written, kept, empty, equal, unusable } = counts;
+    let Counts { written, kept, cut, empty, equal, unusable } = counts;
     terminal.print(&format!("pairs: {written} written, {kept} kept from before\n"));
+    if 0 < *cut {
+        terminal.note(&format!("{cut} answers were cut by `--max-new-tokens`"));
+    }
     for (count, why) in [
         (empty, "the model wrote nothing"),
         (equal, "the model wrote the given answer"),
@@ -167,7 +172,8 @@ impl Writer<'_> {
         let prompt = question.tokens(&self.loaded.files, self.args.system.as_deref())?;
         let mut texts: Vec<String> = Vec::new();
         for sample in 0..self.args.samples {
-            let text = self.sample(&prompt, &question.id, sample)?;
+            let (text, is_cut) = self.sample(&prompt, &question.id, sample)?;
+            counts.cut += usize::from(is_cut);
             if !texts.contains(&text) {
                 texts.push(text);
             }
@@ -195,8 +201,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// One answer; what is drawn depends on the seed, the row's id and the sample alone.
-    fn sample(&self, prompt: &[u32], id: &str, sample: u16) -> Result<String, Failure> {
+    /// One answer, and whether the limit of new tokens ended it; what is drawn depends on the seed, the row's id and the sample alone.
+    fn sample(&self, prompt: &[u32], id: &str, sample: u16) -> Result<(String, bool), Failure> {
         let Loaded { files, policy } = self.loaded;
         let speaker = Speaker { policy, tokenizer: &files.tokenizer, adapter: true };
         let mut writing = Writing {
@@ -208,10 +214,10 @@ impl Writer<'_> {
         }
         let mut text = String::new();
         let mut session = Session::new(policy, true);
-        speaker.go_on(&mut session, prompt, &writing, &mut |piece| {
+        let done = speaker.go_on(&mut session, prompt, &writing, &mut |piece| {
             text.push_str(piece);
             true
         })?;
-        Ok(text.trim_end().to_owned())
+        Ok((text.trim_end().to_owned(), done.stop == StopReason::Length))
     }
 }
