@@ -71,8 +71,8 @@ pub enum Failure {
         /// The exit code of the first.
         code: u8,
     },
-    /// `generate` without a model, and without an adapter that names one.
-    #[error("no model to generate with")]
+    /// A command without a model, and without an adapter that names one.
+    #[error("no model is named, and no adapter names one")]
     NoModel,
     /// An adapter and its base could not become one model.
     #[error(transparent)]
@@ -104,6 +104,44 @@ pub enum Failure {
     Unfinished {
         /// The signal's number.
         signal: usize,
+    },
+    /// A flag that would do nothing.
+    #[error("`{flag}` has no effect {when}")]
+    Useless {
+        /// The flag.
+        flag: &'static str,
+        /// When: the setting that makes it void.
+        when: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file that should hold pairs of an earlier run.
+    #[error("`{}` line {line} is no row that `trueup data pairs` wrote", path.display())]
+    NotPairs {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A file of pairs that were written with other settings.
+    #[error("`{}` was written with `{key}: {was}`, and here it is `{is}`", path.display())]
+    OtherPairs {
+        /// The file.
+        path: PathBuf,
+        /// The first setting that differs.
+        key: String,
+        /// What it was.
+        was: String,
+        /// What it is.
+        is: String,
+    },
+    /// Asked to stop while pairs were written.
+    #[error("stopped; the pairs so far are in `{}`", output.display())]
+    PairsStopped {
+        /// The signal's number.
+        signal: usize,
+        /// The file.
+        output: PathBuf,
     },
     /// No variable says where the user's files are.
     #[error("no folder for caches: neither `TRUEUP_HOME` nor `HOME` is set")]
@@ -139,26 +177,33 @@ impl Failure {
             Self::Hub(error) => hub_code(error),
             Self::Run(error) => run_code(error),
             Self::Report(error) => report_code(error),
-            Self::Io(_) => exit_code::RESOURCES,
+            Self::Io(_)
+            | Self::Fuse(
+                model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
+            ) => exit_code::RESOURCES,
             Self::NowhereToResume
             | Self::NoModel
             | Self::NoSuchRun { .. }
+            | Self::Useless { .. }
+            | Self::NotPairs { .. }
+            | Self::OtherPairs { .. }
             | Self::Occupied { .. }
             | Self::UnderFile { .. } => exit_code::RECIPE,
-            Self::Fuse(
-                model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
-            ) => exit_code::RESOURCES,
             Self::Fuse(_) => exit_code::WEIGHTS,
             Self::Differs { .. } => exit_code::COMPARISON,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
-            Self::Stopped { signal, .. } | Self::Unfinished { signal }
+            Self::Stopped { signal, .. }
+            | Self::PairsStopped { signal, .. }
+            | Self::Unfinished { signal }
                 if *signal == crate::signals::TERMINATE =>
             {
                 exit_code::TERMINATED
             }
-            Self::Stopped { .. } | Self::Unfinished { .. } => exit_code::INTERRUPTED,
+            Self::Stopped { .. } | Self::PairsStopped { .. } | Self::Unfinished { .. } => {
+                exit_code::INTERRUPTED
+            }
         }
     }
 
@@ -189,6 +234,12 @@ impl Failure {
             Self::RunsFailed { .. } => {
                 Some("the same command runs those again, and no others".into())
             }
+            Self::Useless { hint, .. } => Some((*hint).into()),
+            Self::NotPairs { .. } => Some("give `--output` another name".into()),
+            Self::OtherPairs { .. } => {
+                Some("repeat that setting to go on, or give `--output` another name".into())
+            }
+            Self::PairsStopped { .. } => Some("the same command goes on from there".into()),
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),

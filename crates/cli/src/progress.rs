@@ -150,7 +150,7 @@ fn bar(fraction: f64) -> String {
 }
 
 /// A time left as `8m 15s`.
-fn eta(left: Option<Duration>) -> String {
+pub(crate) fn eta(left: Option<Duration>) -> String {
     let Some(left) = left else { return "?".into() };
     let seconds = left.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

@@ -30,7 +30,7 @@ const TOKENS_MAX: usize = 96;
 /// Writes the fused model, and checks it if asked to.
 pub(super) fn run(args: &Fuse, terminal: &Terminal) -> Result<(), Failure> {
     let adapter = peft::read(&args.adapter).map_err(|error| Failure::Fuse(error.into()))?;
-    let path = model_path(args.model.as_ref(), Some(&adapter))?;
+    let path = model_path(args.model.as_deref(), Some(&adapter))?;
     expect_free(&args.output)?;
     let base = Base::open(&path, args.check)?;
     let before = match &base {
