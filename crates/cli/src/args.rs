@@ -2,7 +2,11 @@
 
 use std::{fmt, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use formats::Dtype;
 
 /// Turn a language model and preference data into an aligned model.
 #[derive(Debug, Parser)]
@@ -31,6 +35,8 @@ pub enum Command {
     Generate(Generate),
     /// Talk with a model, and switch its adapter on and off to hear the difference.
     Chat(Chat),
+    /// Put an adapter into the weights of its base, as a Hugging Face folder.
+    Fuse(Fuse),
     /// Show or clear what is kept between runs.
     #[command(subcommand)]
     Cache(Cache),
@@ -301,6 +307,57 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn number(text: &str, range: &str, holds: fn(f64) -> bool) -> Result<f64, String> {
     text.parse().ok().filter(|number| holds(*number)).ok_or_else(|| format!("must be {range}"))
+}
+
+/// Flags of `fuse`.
+#[derive(Debug, clap::Args)]
+pub struct Fuse {
+    /// The folder of an adapter, or of the run that made it.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The folder that gets the model; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The type of all weights; absent, each tensor keeps its own, and quantized ones become f32.
+    #[arg(long, value_name = "TYPE", value_parser = float_type())]
+    pub dtype: Option<Dtype>,
+    /// Compare what the model says before and after; exit code 7 where it differs too much.
+    #[arg(long)]
+    pub check: bool,
+    /// The largest file of weights, as 5GB or 500MiB; absent, files are cut as those of the base,
+    /// or at 5GB where it is a GGUF file or `--dtype` is given.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub max_shard_size: Option<u64>,
+}
+
+/// A type that weights are written in, as people write it.
+fn float_type() -> impl TypedValueParser<Value = Dtype> {
+    PossibleValuesParser::new(["f32", "bf16", "f16"]).map(|name| match name.as_str() {
+        "bf16" => Dtype::Bf16,
+        "f16" => Dtype::F16,
+        _ => Dtype::F32,
+    })
+}
+
+/// A number of bytes as people write it.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("", 1),
+    ];
+    let size = UNITS.iter().find_map(|(unit, size)| {
+        let count: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        count.checked_mul(*size).filter(|size| *size > 0)
+    });
+    size.ok_or_else(|| "a size is a whole number with KB, MB, GB, KiB, MiB or GiB".to_owned())
 }
 
 /// Flags of `data check`.

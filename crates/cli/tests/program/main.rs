@@ -6,6 +6,7 @@ mod aixpert;
 mod chat;
 mod compare;
 mod equivalence;
+mod fuse;
 mod groups;
 mod home;
 mod pairs;
