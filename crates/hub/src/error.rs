@@ -1,6 +1,7 @@
 //! What can go wrong while a model is looked for or fetched, and how to mend it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{io, iter};
 
 use crate::repo::Kind;
@@ -73,6 +74,8 @@ pub enum Error {
         url: String,
         /// The HTTP status.
         status: u16,
+        /// The pause that the server asked for, in seconds.
+        pause_secs: Option<u64>,
     },
     /// A server's answer lacks something, or makes no sense.
     #[error("`{url}` gave an answer that cannot be used: {what}")]
@@ -116,8 +119,46 @@ pub enum Error {
         /// The file.
         file: String,
     },
+    /// A pattern that means no file of a repository.
+    #[error("no file of `{id}` matches `{pattern}`")]
+    NoMatch {
+        /// The id.
+        id: String,
+        /// The pattern.
+        pattern: String,
+        /// Some of the files that there are.
+        files: String,
+    },
+    /// A file that asks for downloads and cannot be used.
+    #[error("{}{}: {what}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, where one is to blame.
+        line: Option<u64>,
+        /// What is wrong.
+        what: String,
+        /// How to fix it.
+        hint: String,
+    },
+    /// A file in the way of a download that no download made.
+    #[error("`{}` is not what the hub has, and no download made it", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A server sent something else than it announced.
+    #[error("what came from `{url}` has the checksum {got}, but it should have {want}")]
+    Corrupt {
+        /// The address.
+        url: String,
+        /// The checksum that was published.
+        want: String,
+        /// The checksum of what came.
+        got: String,
+    },
     /// A model without weights that can be read here.
-    #[error("`{id}` has no safetensors weights{}", if others.is_empty() { String::new() } else { format!(", but {others}") })]
+    #[error("`{id}` has no weights in safetensors or in one GGUF file{}", if others.is_empty() { String::new() } else { format!(", but {others}") })]
     NoWeights {
         /// The id.
         id: String,
@@ -238,11 +279,20 @@ impl Error {
             ),
             Self::NoRevision { .. } => "check the spelling; without a revision `main` is used".into(),
             Self::NoFile { .. } => "look at the repository's list of files".into(),
+            Self::NoMatch { files, .. } if files.is_empty() => "the repository has no files".into(),
+            Self::NoMatch { files, .. } => format!("it has {files}; `*` in a pattern stands for any characters"),
+            Self::Config { hint, .. } => hint.clone(),
+            Self::Foreign { .. } => "move it away, or choose another folder".into(),
+            Self::Corrupt { .. } => "nothing of it was kept: try again; if it stays so, a proxy or mirror on the way \
+                changes files (`HF_ENDPOINT` names another hub)"
+                .into(),
             Self::NoWeights { id, others } if let Some(file) = gguf_of(others) => {
-                format!("name the file: `trueup download {id} --file {file}`")
+                format!("name the file: `trueup download {id} --include {file}`")
             }
             Self::NoWeights { .. } => {
-                "pickled weights can run code and are not read; look for a conversion to safetensors".into()
+                "pickled weights can run code and are not read: look for a conversion to safetensors; \
+                 `--include` fetches any file all the same"
+                    .into()
             }
             Self::Checksum { path, .. } => format!("delete `{}` and fetch it again", path.display()),
             Self::Broken { .. } | Self::Interrupted => "run the same command again: it goes on where it stopped".into(),
@@ -262,6 +312,14 @@ impl Error {
             }
         };
         Some(text)
+    }
+
+    /// How long the server wants to be left alone.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Status { pause_secs, .. } => pause_secs.map(Duration::from_secs),
+            _ => None,
+        }
     }
 
     /// Whether the same request may succeed a moment later.
@@ -289,7 +347,7 @@ fn noun(kind: Kind) -> &'static str {
 fn flag(kind: Kind) -> &'static str {
     match kind {
         Kind::Model => "",
-        Kind::Dataset => "--dataset ",
+        Kind::Dataset => "--repo-type dataset ",
     }
 }
 
@@ -348,7 +406,7 @@ mod tests {
             (
                 Error::NotFound { kind: Kind::Dataset, name: id(), is_id: true },
                 "dataset not found at \"org/name\"\n\
-                 download it first: `trueup download --dataset org/name`\n\
+                 download it first: `trueup download --repo-type dataset org/name`\n\
                  a folder of that name would be used too",
             ),
             (
@@ -363,8 +421,8 @@ mod tests {
             ),
             (
                 Error::NoWeights { id: id(), others: "a.bin, b.gguf".into() },
-                "`org/name` has no safetensors weights, but a.bin, b.gguf\n\
-                 name the file: `trueup download org/name --file b.gguf`",
+                "`org/name` has no weights in safetensors or in one GGUF file, but a.bin, b.gguf\n\
+                 name the file: `trueup download org/name --include b.gguf`",
             ),
             (
                 Error::Broken { url: url(), done_bytes: 5, total_bytes: Some(9), source: None },
@@ -379,7 +437,7 @@ mod tests {
 
     #[test]
     fn only_what_passes_is_tried_again() {
-        let status = |status| Error::Status { url: String::new(), status };
+        let status = |status| Error::Status { url: String::new(), status, pause_secs: None };
         assert!(status(503).is_passing() && status(429).is_passing());
         assert!(!status(400).is_passing() && !status(416).is_passing());
         let unreachable =
