@@ -81,6 +81,20 @@ pub enum Failure {
     /// Whoever read our output has gone.
     #[error("the output was closed")]
     Pipe,
+    /// A download was asked to stop; what came so far is kept.
+    #[error("the download was interrupted")]
+    DownloadStopped {
+        /// The signal's number.
+        signal: usize,
+    },
+    /// Only models or only datasets of a file that lists none.
+    #[error("`{}` lists no {kind}", path.display())]
+    NothingToFetch {
+        /// The file.
+        path: PathBuf,
+        /// Models or datasets.
+        kind: &'static str,
+    },
     /// The run was asked to stop, and saved a checkpoint if it had begun.
     #[error("training interrupted{}", saved(checkpoint.as_ref()))]
     Stopped {
@@ -107,14 +121,19 @@ impl Failure {
             Self::Run(error) => run_code(error),
             Self::Report(error) => report_code(error),
             Self::Io(_) => exit_code::RESOURCES,
-            Self::NowhereToResume | Self::NoModel | Self::NoSuchRun { .. } => exit_code::RECIPE,
+            Self::NowhereToResume
+            | Self::NoModel
+            | Self::NothingToFetch { .. }
+            | Self::NoSuchRun { .. } => exit_code::RECIPE,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
-            Self::Stopped { signal, .. } if *signal == crate::signals::TERMINATE => {
+            Self::Stopped { signal, .. } | Self::DownloadStopped { signal }
+                if *signal == crate::signals::TERMINATE =>
+            {
                 exit_code::TERMINATED
             }
-            Self::Stopped { .. } => exit_code::INTERRUPTED,
+            Self::Stopped { .. } | Self::DownloadStopped { .. } => exit_code::INTERRUPTED,
         }
     }
 
@@ -123,6 +142,10 @@ impl Failure {
         match self {
             Self::Train(error) => error.hint(),
             Self::Data(error) => error.hint(),
+            Self::Hub(hub::Error::Io(error)) => io_hint(error.kind()).map(|hint| {
+                let goes_on = "the same command goes on where it stopped";
+                if is_full(error.kind()) { format!("{hint}; {goes_on}") } else { hint.to_owned() }
+            }),
             Self::Hub(error) => error.hint(),
             Self::Run(error) => error.hint(),
             Self::Report(report::Error::Io(error)) | Self::Io(error) => {
@@ -136,6 +159,8 @@ impl Failure {
             Self::RunsFailed { .. } => {
                 Some("the same command runs those again, and no others".into())
             }
+            Self::DownloadStopped { .. } => hub::Error::Interrupted.hint(),
+            Self::NothingToFetch { .. } => Some("leave the flag away".into()),
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
@@ -157,6 +182,12 @@ impl Failure {
         }
         block(&self.to_string(), &causes, self.hint().as_deref())
     }
+}
+
+/// Whether there is no more room.
+fn is_full(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind;
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// What helps where the system refuses a file.
@@ -233,7 +264,14 @@ fn hub_code(error: &hub::Error) -> u8 {
         Error::NotFound { .. } | Error::Incomplete { .. } | Error::NoWeights { .. } => {
             exit_code::WEIGHTS
         }
-        Error::BadId { .. } | Error::BadRevision { .. } => exit_code::RECIPE,
+        Error::BadId { .. }
+        | Error::BadRevision { .. }
+        | Error::Config { .. }
+        | Error::NoRepo { .. }
+        | Error::NoRevision { .. }
+        | Error::NoFile { .. }
+        | Error::NoMatch { .. }
+        | Error::Foreign { .. } => exit_code::RECIPE,
         Error::Interrupted => exit_code::INTERRUPTED,
         _ => exit_code::RESOURCES,
     }

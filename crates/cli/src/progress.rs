@@ -17,7 +17,7 @@ use crate::{signals::Signals, terminal::Terminal};
 const BAR_CELLS: usize = 17;
 
 /// How often a line is written where nothing can be rewritten.
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows a run to people and passes on their wish to stop.
 #[derive(Debug)]
@@ -143,14 +143,15 @@ fn step_lines(step: &StepProgress, left: &str) -> (String, String) {
     )
 }
 
+/// A bar of which this fraction is full.
 #[expect(clippy::cast_sign_loss, reason = "the fraction is clamped")]
-fn bar(fraction: f64) -> String {
+pub(crate) fn bar(fraction: f64) -> String {
     let full = (fraction.clamp(0.0, 1.0) * BAR_CELLS as f64) as usize;
     format!("[{}{}]", "█".repeat(full), "░".repeat(BAR_CELLS - full))
 }
 
 /// A time left as `8m 15s`.
-fn eta(left: Option<Duration>) -> String {
+pub(crate) fn eta(left: Option<Duration>) -> String {
     let Some(left) = left else { return "?".into() };
     let seconds = left.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

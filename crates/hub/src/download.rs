@@ -25,7 +25,7 @@ pub fn fetch(
     file: &str,
     watch: Watch<'_>,
 ) -> Result<PathBuf> {
-    Fetcher { client, caches, repo }.into_cache(file, None, watch)
+    Fetcher { client, caches, repo }.fetch_to_cache(file, None, watch)
 }
 
 /// What is needed to fetch the files of a repository.
@@ -38,7 +38,7 @@ pub(crate) struct Fetcher<'a> {
 
 impl Fetcher<'_> {
     /// Fetches a file into the cache; see [`fetch`]. `known` is what a listing told of it.
-    pub(crate) fn into_cache(
+    pub(crate) fn fetch_to_cache(
         &self,
         file: &str,
         known: Option<Remote>,

@@ -73,7 +73,7 @@ impl Fetcher<'_> {
     /// # Errors
     /// [`Error::Foreign`] if a file is in the way that no download made, and those of
     /// [`fetch`](crate::fetch).
-    pub(crate) fn into_folder(
+    pub(crate) fn fetch_to_folder(
         &self,
         folder: &Path,
         file: &str,

@@ -36,6 +36,8 @@ pub struct Plan {
     pub files: Vec<Planned>,
     /// Weights that a model is not read from, and that were not asked for.
     pub left_out: Vec<Planned>,
+    /// Exclusions that mean no file.
+    pub idle: Vec<Glob>,
 }
 
 /// One file of a plan.
@@ -78,6 +80,8 @@ pub fn plan(client: &Client, caches: &Caches, request: &Request, watch: Watch<'_
     let transfer = Transfer { file: "", done_bytes: 0, total_bytes: None, wait: None };
     let mut list = |_: Watch<'_>| client.list(repo);
     let Listing { commit, files } = patiently(client, transfer, watch, &mut list, &|| 0)?;
+    let is_idle = |glob: &&Glob| !files.iter().any(|file| glob.matches(&file.name));
+    let idle = request.exclude.iter().filter(is_idle).cloned().collect();
     let Choice { taken, left_out } = choose(repo, files, &request.selection, &request.exclude)?;
     let planned = |listed: Listed| planned(caches, request, &commit, listed);
     Ok(Plan {
@@ -85,24 +89,22 @@ pub fn plan(client: &Client, caches: &Caches, request: &Request, watch: Watch<'_
         files: taken.into_iter().map(planned).collect(),
         left_out: left_out.into_iter().map(planned).collect(),
         commit: commit.clone(),
+        idle,
     })
 }
 
 /// What of a file is on this machine.
 fn planned(caches: &Caches, request: &Request, commit: &str, listed: Listed) -> Planned {
     let root = caches.hub.join(request.repo.folder_name());
-    let (is_here, partial) = match &request.folder {
-        Some(folder) => {
-            let paths = Paths::new(folder, &listed.name);
-            let is_here = paths.content().is_some_and(|content| Some(content) == listed.etag);
-            (is_here, listed.etag.as_ref().map(|etag| paths.partial(etag)))
-        }
-        None => {
-            let blob = listed.etag.as_ref().map(|etag| root.join("blobs").join(etag));
-            let is_here = root.join("snapshots").join(commit).join(&listed.name).is_file()
-                || blob.as_ref().is_some_and(|blob| blob.is_file());
-            (is_here, blob.map(|blob| blob.with_extension("incomplete")))
-        }
+    let (is_here, partial) = if let Some(folder) = &request.folder {
+        let paths = Paths::new(folder, &listed.name);
+        let is_here = paths.content().is_some_and(|content| Some(content) == listed.etag);
+        (is_here, listed.etag.as_ref().map(|etag| paths.partial(etag)))
+    } else {
+        let blob = listed.etag.as_ref().map(|etag| root.join("blobs").join(etag));
+        let is_here = root.join("snapshots").join(commit).join(&listed.name).is_file()
+            || blob.as_ref().is_some_and(|blob| blob.is_file());
+        (is_here, blob.map(|blob| blob.with_extension("incomplete")))
     };
     let partial_bytes = partial.filter(|_| !is_here).map_or(0, |path| size(&path));
     Planned { listed, is_here, partial_bytes }
@@ -127,8 +129,8 @@ impl Plan {
         for Planned { listed, .. } in &self.files {
             let known = client.known(repo, listed);
             match &self.request.folder {
-                Some(folder) => fetcher.into_folder(folder, &listed.name, known, watch)?,
-                None => fetcher.into_cache(&listed.name, known, watch)?,
+                Some(folder) => fetcher.fetch_to_folder(folder, &listed.name, known, watch)?,
+                None => fetcher.fetch_to_cache(&listed.name, known, watch)?,
             };
         }
         if let Some(folder) = &self.request.folder {

@@ -5,6 +5,7 @@ mod cache;
 mod compare;
 mod data;
 mod doctor;
+mod download;
 mod generate;
 mod plan;
 mod quickstart;
@@ -30,6 +31,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
+        Command::Download(args) => download::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),
         Command::Cache(args) => cache::run(*args, terminal),
