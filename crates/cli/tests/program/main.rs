@@ -4,6 +4,7 @@
 
 mod aixpert;
 mod compare;
+mod download;
 mod equivalence;
 mod groups;
 mod home;
