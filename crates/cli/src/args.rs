@@ -158,10 +158,10 @@ pub struct Download {
     #[arg(long)]
     pub dry_run: bool,
     /// Fetch the file's models alone.
-    #[arg(long, requires = "config", conflicts_with = "datasets_only")]
+    #[arg(long, requires = "config", conflicts_with_all = ["datasets_only", "repo"])]
     pub models_only: bool,
     /// Fetch the file's datasets alone.
-    #[arg(long, requires = "config")]
+    #[arg(long, requires = "config", conflicts_with = "repo")]
     pub datasets_only: bool,
     /// Tell more: a line for each file.
     #[arg(long, short)]

@@ -314,7 +314,7 @@ fn arguments_that_contradict_each_other_are_refused() {
         (&["download"][..], "required"),
         (&["download", "org/name", "--config", "x.yaml"], "cannot be used with"),
         (&["download", "--config", "x.yaml", "--include", "*"], "cannot be used with"),
-        (&["download", "org/name", "--models-only"], "required"),
+        (&["download", "org/name", "--models-only"], "cannot be used with"),
         (&["download", "--config", "x.yaml", "--models-only", "--datasets-only"], "cannot be used"),
         (&["download", "a/b/c"], "neither a path that exists nor a hub id"),
         (&["download", "--config", "nowhere.yaml"], "nowhere.yaml"),

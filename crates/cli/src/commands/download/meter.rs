@@ -63,9 +63,12 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Ends the progress line and says what came.
-    pub(super) fn end(&mut self) -> Received {
+    /// Ends the progress line and says what came; with `is_whole` also the untold rest.
+    pub(super) fn end(&mut self, is_whole: bool) -> Received {
         self.terminal.end_progress();
+        if is_whole {
+            self.count.finish();
+        }
         Received { bytes: self.count.received, elapsed: self.began.elapsed() }
     }
 }
@@ -90,16 +93,10 @@ impl Count {
     /// Takes news in, and says whether they are of a new file.
     fn take(&mut self, news: &News, now: Instant) -> bool {
         let known = self.current.take_if(|current| current.file == news.file);
-        match &known {
-            Some(known) => self.received += news.done_bytes.saturating_sub(known.done_bytes),
-            None => {
-                if let Some(last) = &self.current {
-                    let rest =
-                        last.total_bytes.map_or(0, |total| total - last.done_bytes.min(total));
-                    self.received += rest; // told too seldom to see its end
-                    self.before += last.done_bytes + rest;
-                }
-            }
+        if let Some(known) = &known {
+            self.received += news.done_bytes.saturating_sub(known.done_bytes);
+        } else {
+            self.finish();
         }
         self.current = Some(news.clone());
         self.samples.push_back((now, self.received));
@@ -107,6 +104,15 @@ impl Count {
             self.samples.pop_front();
         }
         known.is_none()
+    }
+
+    /// Counts the rest of the current file, whose end may have gone untold.
+    fn finish(&mut self) {
+        if let Some(last) = self.current.take() {
+            let rest = last.total_bytes.map_or(0, |total| total.saturating_sub(last.done_bytes));
+            self.received += rest;
+            self.before += last.done_bytes + rest;
+        }
     }
 
     /// Bytes a second over the window.

@@ -117,7 +117,7 @@ impl Session {
         let mut meter = Meter::new(terminal, &name, None, false);
         let job = move |watch: hub::Watch<'_>| hub::plan(&client, &caches, &request, watch);
         let plan = supervised(&self.signals, &mut |news| meter.show(news), job);
-        meter.end();
+        meter.end(false);
         plan
     }
 
@@ -127,7 +127,7 @@ impl Session {
         let mut meter = Meter::new(terminal, summary.id(), summary.bytes(), is_verbose);
         let job = move |watch: hub::Watch<'_>| plan.run(&client, &caches, watch);
         let folder = supervised(&self.signals, &mut |news| meter.show(news), job);
-        let received = meter.end();
+        let received = meter.end(folder.is_ok());
         let folder = folder?;
         terminal.print(&summary.text(&received));
         terminal.data(&format!("{}\n", folder.display()))

@@ -128,7 +128,11 @@ impl Summary {
         format!(
             "{heading}: {missing} of {files} files fetched, {} in {}\n",
             size(*bytes),
-            eta(Some(*elapsed))
+            if elapsed.as_secs() < 60 {
+                format!("{:.1}s", elapsed.as_secs_f64())
+            } else {
+                eta(Some(*elapsed))
+            }
         )
     }
 }
