@@ -51,13 +51,11 @@ impl Downloads {
     /// [`Error::Config`] with the line of what is wrong.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let options = serde_saphyr::options! { with_snippet: false };
-        let file: File =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| Error::Config {
-                path: path.into(),
-                line: error.location().map(|at| at.line()),
-                what: plain(&error),
-                hint: KEYS.into(),
-            })?;
+        let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let (what, hint) = in_words(&error);
+            let line = error.location().map(|at| at.line());
+            Error::Config { path: path.into(), line, what, hint }
+        })?;
         let checker = Checker { path };
         let mut requests: Vec<Request> = Vec::new();
         let mut folders: Vec<(PathBuf, String)> = Vec::new();
@@ -119,14 +117,38 @@ impl Downloads {
 const KEYS: &str = "the keys are `huggingface.token`, `models` and `datasets`, and for each of their entries \
     `repo`, `revision`, `files`, `ignore`, `output_dir`";
 
-/// The parser's words, without the place that is told before them.
-fn plain(error: &serde_saphyr::Error) -> String {
+/// Names that other programs give to our keys.
+const PEERS: [(&str, &str); 9] = [
+    ("model", "models"),
+    ("dataset", "datasets"),
+    ("repo_id", "repo"),
+    ("include", "files"),
+    ("allow_patterns", "files"),
+    ("exclude", "ignore"),
+    ("ignore_patterns", "ignore"),
+    ("local_dir", "output_dir"),
+    ("token", "huggingface.token"),
+];
+
+/// The parser's words in ours: what is wrong, and how to fix it.
+fn in_words(error: &serde_saphyr::Error) -> (String, String) {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();
-    match text.strip_prefix("error: ").unwrap_or(text).split_once(": ") {
-        Some((place, what)) if place.starts_with("line ") => what.to_owned(),
-        _ => text.to_owned(),
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let text = text.rsplit_once(" at line ").map_or(text, |(text, _)| text);
+    if let Some((key, _)) = text.strip_prefix("unknown field `").and_then(|t| t.split_once('`')) {
+        let peer = PEERS.iter().find(|(name, _)| *name == key);
+        let hint =
+            peer.map_or_else(|| KEYS.into(), |(_, ours)| format!("it is called `{ours}` here"));
+        return (format!("unknown key `{key}`"), hint);
     }
+    let what = match text {
+        "expected mapping start" => "a mapping of keys to values is expected here",
+        "expected sequence start" => "a list is expected here",
+        text if text.contains("into string") => "a text is expected here",
+        text => return (text.replace("missing field", "missing key"), KEYS.into()),
+    };
+    (what.into(), KEYS.into())
 }
 
 /// Text before the first `${NAME}`, the name, text after it.
@@ -220,11 +242,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         for (text, want) in [
-            (
-                "models:\n  - repo: gpt2\n    filse: [a]\n",
-                "downloads.yaml:3: unknown field `filse`",
-            ),
-            ("models:\n  - files: [a]\n", "downloads.yaml:2: missing field `repo`"),
+            ("models:\n  - repo: gpt2\n    filse: [a]\n", "downloads.yaml:3: unknown key `filse`"),
+            ("models:\n  - files: [a]\n", "downloads.yaml:2: missing key `repo`"),
             (
                 "models:\n  - repo: a/b/c\n",
                 "downloads.yaml:2: `a/b/c` is neither a path that exists nor a hub id",
@@ -245,10 +264,22 @@ mod tests {
             ("models:\n  - repo: a\n    files: [\"x\n", "downloads.yaml:"),
             ("models:\n  - repo: a\n    repo: b\n", "downloads.yaml:3: duplicate"),
             ("", "downloads.yaml: neither"),
+            (
+                "models:\n  - gpt2\n",
+                "downloads.yaml:2: a mapping of keys to values is expected here",
+            ),
+            ("models:\n  - repo: a\n    files: x\n", "downloads.yaml:3: a list is expected here"),
+            (
+                "models:\n  - repo: a\n    files: [x, ~]\n",
+                "downloads.yaml:3: a text is expected here",
+            ),
         ] {
             let (message, hint) = refused(text);
             assert!(message.starts_with(want), "{message}\nbut {want}");
             assert!(!hint.is_empty());
         }
+        let (message, hint) = refused("models:\n  - repo: a\n    allow_patterns: [x]\n");
+        assert_eq!(message, "downloads.yaml:3: unknown key `allow_patterns`");
+        assert_eq!(hint, "it is called `files` here");
     }
 }

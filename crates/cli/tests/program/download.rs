@@ -135,7 +135,7 @@ fn the_folder_goes_to_stdout_and_the_rest_to_people() {
 note: `org/name`: left out: pytorch_model.bin (1000 B); a model is read from one set of weights, and never from pickled ones; ask for them by name to have them
   config.json
   model.safetensors
-model org/name at 01234567 (main): 2 of 2 files fetched, 4.8 MiB in [..]s
+model org/name at 01234567 (main): 2 of 2 files written, 4.8 MiB fetched in [..]s
 
 "#]]
     );

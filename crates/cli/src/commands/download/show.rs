@@ -126,7 +126,7 @@ impl Summary {
         }
         let Received { bytes, elapsed } = received;
         format!(
-            "{heading}: {missing} of {files} files fetched, {} in {}\n",
+            "{heading}: {missing} of {files} files written, {} fetched in {}\n",
             size(*bytes),
             if elapsed.as_secs() < 60 {
                 format!("{:.1}s", elapsed.as_secs_f64())
