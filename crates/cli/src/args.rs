@@ -145,8 +145,14 @@ pub struct Download {
     /// Leave out the files that this pattern means; may be given many times.
     #[arg(long, value_name = "GLOB", conflicts_with = "config")]
     pub exclude: Vec<String>,
-    /// What the repository holds.
-    #[arg(long, value_name = "TYPE", default_value = "model", conflicts_with = "config")]
+    /// What the repository holds: model or dataset.
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "model",
+        hide_possible_values = true,
+        conflicts_with = "config"
+    )]
     pub repo_type: RepoType,
     /// Write plain files into this folder, in place of the Hugging Face cache.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]

@@ -261,9 +261,10 @@ fn hub_code(error: &hub::Error) -> u8 {
     use hub::Error;
     match error {
         Error::NotFound { kind: hub::Kind::Dataset, .. } => exit_code::DATA,
-        Error::NotFound { .. } | Error::Incomplete { .. } | Error::NoWeights { .. } => {
-            exit_code::WEIGHTS
-        }
+        Error::NotFound { .. }
+        | Error::Incomplete { .. }
+        | Error::ManyModels { .. }
+        | Error::NoWeights { .. } => exit_code::WEIGHTS,
         Error::BadId { .. }
         | Error::BadRevision { .. }
         | Error::Config { .. }

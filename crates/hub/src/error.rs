@@ -35,6 +35,14 @@ pub enum Error {
         /// The first thing that is not there.
         missing: String,
     },
+    /// A repository in the cache with several GGUF files.
+    #[error("`{id}` has several models: {}", file_names(files))]
+    ManyModels {
+        /// The hub id.
+        id: String,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
     /// A text that cannot be a hub id.
     #[error("`{id}` is neither a path that exists nor a hub id")]
     BadId {
@@ -254,6 +262,10 @@ impl Error {
             Self::Incomplete { id, .. } => {
                 format!("`trueup download {id}` fetches what is missing")
             }
+            Self::ManyModels { files, .. } => {
+                let first = files.first().map(|file| file.display().to_string());
+                format!("name one by its path, such as `{}`", first.unwrap_or_default())
+            }
             Self::BadId { .. } => {
                 "check the path; a hub id is `org/name`, such as `HuggingFaceTB/SmolLM2-135M-Instruct`".into()
             }
@@ -368,6 +380,12 @@ fn gguf_of(files: &str) -> Option<&str> {
     files
         .split(", ")
         .find(|file| Path::new(file).extension().is_some_and(|ending| ending == "gguf"))
+}
+
+/// The names of files, without their folders.
+fn file_names(files: &[PathBuf]) -> String {
+    let names = files.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// One line an attempt, with the causes behind it.
