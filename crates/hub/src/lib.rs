@@ -13,6 +13,7 @@ mod download;
 mod error;
 mod folder;
 mod glob;
+mod hint;
 mod locate;
 mod quickstart;
 mod repo;
