@@ -1,6 +1,6 @@
 //! Commands and flags.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -31,6 +31,8 @@ pub enum Command {
     Download(Download),
     /// Generate one answer with a model, with or without an adapter.
     Generate(Generate),
+    /// Talk with a model, and switch its adapter on and off to hear the difference.
+    Chat(Chat),
     /// Show or clear what is kept between runs.
     #[command(subcommand)]
     Cache(Cache),
@@ -105,6 +107,82 @@ pub enum Data {
     Check(DataCheck),
     /// Write a sample preference set: 396 pairs to train on and 108 about other subjects.
     Sample(DataSample),
+    /// Make preference pairs of questions with answers, the other side written by a model.
+    Pairs(DataPairs),
+}
+
+/// Flags of `data pairs`.
+#[derive(Debug, clap::Args)]
+pub struct DataPairs {
+    /// Files of questions with answers, as `question` and `answer`, messages, or texts.
+    #[arg(required = true, value_name = "PATH")]
+    pub questions: Vec<PathBuf>,
+    /// The file of pairs, JSON Lines; rows that it has already are kept.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The folder of an adapter.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Which side the model writes; the given answer is the other one.
+    #[arg(long, value_name = "SIDE", default_value_t = Written::Rejected)]
+    pub write: Written,
+    /// Answers that the model writes to each question; more than one make a list.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub samples: u16,
+    /// How a question is put; `chat` where the model has a template, else `question-answer`.
+    #[arg(long, value_name = "FORM")]
+    pub form: Option<Form>,
+    /// A system message before each question.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Take this many questions.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How it writes.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// The side of a pair that a model writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Written {
+    /// The rejected completion.
+    Rejected,
+    /// The chosen completion.
+    Chosen,
+}
+
+/// How a question is put to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// As messages, through the model's chat template.
+    Chat,
+    /// `Question: ...`, a new line, `Answer:`, as plain text.
+    QuestionAnswer,
+    /// As it stands, as plain text.
+    Plain,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => "rejected",
+            Self::Chosen => "chosen",
+        })
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chat => "chat",
+            Self::QuestionAnswer => "question-answer",
+            Self::Plain => "plain",
+        })
+    }
 }
 
 /// Flags of `data sample`.
@@ -201,21 +279,87 @@ pub struct Generate {
     /// Continue the prompt as it stands, without the model's chat template.
     #[arg(long)]
     pub raw: bool,
+    /// How it writes.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// Flags of `chat`.
+#[derive(Debug, clap::Args)]
+pub struct Chat {
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The folder of an adapter; `/adapter off` and `/adapter on` switch it in the conversation.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// A system message before the conversation.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How it writes.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// Flags of what writes text.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Writing {
     /// The most tokens to write.
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_new_tokens: usize,
     /// Divides the logits; 0 always takes the most likely token.
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = at_least_zero)]
     pub temperature: f64,
     /// Draw among this many of the most likely tokens; 0 among all.
     #[arg(long, value_name = "K", default_value_t = 0, requires = "temperature")]
     pub top_k: usize,
     /// Draw among the most likely tokens that have this probability together.
-    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature")]
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature", value_parser = share)]
     pub top_p: f64,
+    /// Draw among tokens with this share of the most likely one's probability.
+    #[arg(long, value_name = "P", default_value_t = 0.0, requires = "temperature", value_parser = share)]
+    pub min_p: f64,
+    /// Make tokens that were there before less likely, by this factor; 1 leaves them.
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = above_zero)]
+    pub repetition_penalty: f64,
     /// Seed of the draws.
     #[arg(long, value_name = "N", default_value_t = 42, requires = "temperature")]
     pub seed: u64,
+    /// Stop before this text; may be given many times.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub stop: Vec<String>,
+}
+
+impl Default for Writing {
+    /// The most likely tokens, as without any flag.
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 256,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 42,
+            stop: Vec::new(),
+        }
+    }
+}
+
+fn at_least_zero(text: &str) -> Result<f64, String> {
+    number(text, "at least 0", |it| 0.0 <= it && it.is_finite())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    number(text, "above 0", |it| 0.0 < it && it.is_finite())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, "from 0 to 1", |it| (0.0..=1.0).contains(&it))
+}
+
+fn number(text: &str, range: &str, holds: fn(f64) -> bool) -> Result<f64, String> {
+    text.parse().ok().filter(|number| holds(*number)).ok_or_else(|| format!("must be {range}"))
 }
 
 /// Flags of `data check`.

@@ -72,6 +72,44 @@ pub enum Failure {
     /// `generate` without a model, and without an adapter that names one.
     #[error("no model to generate with")]
     NoModel,
+    /// A flag that would do nothing.
+    #[error("`{flag}` has no effect {when}")]
+    Useless {
+        /// The flag.
+        flag: &'static str,
+        /// When: the setting that makes it void.
+        when: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file that should hold pairs of an earlier run.
+    #[error("`{}` line {line} is no row that `trueup data pairs` wrote", path.display())]
+    NotPairs {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A file of pairs that were written with other settings.
+    #[error("`{}` was written with `{key}: {was}`, and here it is `{is}`", path.display())]
+    OtherPairs {
+        /// The file.
+        path: PathBuf,
+        /// The first setting that differs.
+        key: String,
+        /// What it was.
+        was: String,
+        /// What it is.
+        is: String,
+    },
+    /// Asked to stop while pairs were written.
+    #[error("stopped; the pairs so far are in `{}`", output.display())]
+    PairsStopped {
+        /// The signal's number.
+        signal: usize,
+        /// The file.
+        output: PathBuf,
+    },
     /// No variable says where the user's files are.
     #[error("no folder for caches: neither `TRUEUP_HOME` nor `HOME` is set")]
     NoHome,
@@ -124,16 +162,23 @@ impl Failure {
             Self::NowhereToResume
             | Self::NoModel
             | Self::NothingToFetch { .. }
-            | Self::NoSuchRun { .. } => exit_code::RECIPE,
+            | Self::NoSuchRun { .. }
+            | Self::Useless { .. }
+            | Self::NotPairs { .. }
+            | Self::OtherPairs { .. } => exit_code::RECIPE,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
-            Self::Stopped { signal, .. } | Self::DownloadStopped { signal }
+            Self::Stopped { signal, .. }
+            | Self::DownloadStopped { signal }
+            | Self::PairsStopped { signal, .. }
                 if *signal == crate::signals::TERMINATE =>
             {
                 exit_code::TERMINATED
             }
-            Self::Stopped { .. } | Self::DownloadStopped { .. } => exit_code::INTERRUPTED,
+            Self::Stopped { .. } | Self::DownloadStopped { .. } | Self::PairsStopped { .. } => {
+                exit_code::INTERRUPTED
+            }
         }
     }
 
@@ -161,6 +206,12 @@ impl Failure {
             }
             Self::DownloadStopped { .. } => hub::Error::Interrupted.hint(),
             Self::NothingToFetch { .. } => Some("leave the flag away".into()),
+            Self::Useless { hint, .. } => Some((*hint).into()),
+            Self::NotPairs { .. } => Some("give `--output` another name".into()),
+            Self::OtherPairs { .. } => {
+                Some("repeat that setting to go on, or give `--output` another name".into())
+            }
+            Self::PairsStopped { .. } => Some("the same command goes on from there".into()),
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),

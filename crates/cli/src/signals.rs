@@ -67,3 +67,41 @@ impl Signals {
         Some(self.number.load(Ordering::Relaxed)).filter(|number| *number != 0)
     }
 }
+
+/// Ctrl-C in a conversation: it stops an answer, and ends the program where none is written.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    is_waiting: Arc<AtomicBool>,
+    is_cancelled: Arc<AtomicBool>,
+}
+
+impl Turns {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        let turns = Self::default();
+        let (signal, waiting) = (consts::SIGINT, turns.is_waiting.clone());
+        flag::register_conditional_shutdown(signal, 128 + signal, waiting)?;
+        flag::register(signal, turns.is_cancelled.clone())?;
+        Ok(turns)
+    }
+
+    /// It is the user's turn.
+    pub fn wait(&self) {
+        self.is_waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// It is the program's turn.
+    pub fn begin(&self) {
+        self.is_waiting.store(false, Ordering::Relaxed);
+        self.is_cancelled.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the answer is to be stopped.
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+}

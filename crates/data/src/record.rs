@@ -86,6 +86,18 @@ pub struct Record {
 }
 
 impl Record {
+    /// Its name in logs, caches and files: the column `id`, else file and place.
+    pub fn id(&self) -> String {
+        match self.extras.get("id") {
+            Some(Value::String(id)) if !id.is_empty() => id.clone(),
+            Some(Value::Number(id)) => id.to_string(),
+            _ => {
+                let name = self.origin.file.file_name().map(|name| name.to_string_lossy());
+                format!("{}:{}", name.unwrap_or_default(), self.origin.number)
+            }
+        }
+    }
+
     /// Turns texts into messages: the prompt into the user's, each completion into the
     /// assistant's. Messages and tokens stay as they are.
     pub fn become_messages(&mut self) {

@@ -235,7 +235,7 @@ impl Tokenization<'_> {
             };
         let unscored = usize::from(prompt.is_empty());
         Some(Example {
-            id: id_of(record),
+            id: record.id(),
             unscored: vec![unscored; completions.len()],
             prompt,
             completions,
@@ -296,18 +296,6 @@ fn render_options<'a>(
         continue_final_message: false,
         special_tokens: tokenizer.special_tokens(),
         kwargs: &record.template_kwargs,
-    }
-}
-
-/// The name of a record in logs and caches.
-fn id_of(record: &Record) -> String {
-    match record.extras.get("id") {
-        Some(Value::String(id)) if !id.is_empty() => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
-        _ => {
-            let name = record.origin.file.file_name().map(|name| name.to_string_lossy());
-            format!("{}:{}", name.unwrap_or_default(), record.origin.number)
-        }
     }
 }
 

@@ -161,7 +161,7 @@ fn a_folder_follows_the_hub_but_never_loses_a_users_file() {
 
     fs_err::write(&config, "mine").unwrap();
     // Later than the note by more than file systems round.
-    let later = std::time::SystemTime::now() + Duration::from_secs(60);
+    let later = std::time::SystemTime::now() + Duration::from_mins(1);
     fs_err::OpenOptions::new().write(true).open(&config).unwrap().set_modified(later).unwrap();
     match home.fetch(&into).unwrap_err() {
         Error::Foreign { path } => assert_eq!(path, config),

@@ -94,6 +94,7 @@ impl<'a> Session<'a> {
     ) -> Result<Generation, Error> {
         let ends = &self.policy.config().eos;
         let mut tokens = Vec::new();
+        sampler.read(prompt);
         let mut logits = self.feed(prompt)?;
         let stop = loop {
             if tokens.len() == tokens_max || self.length == self.policy.config().context {

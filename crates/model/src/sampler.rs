@@ -1,6 +1,6 @@
 //! From logits to the next token.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,13 +11,25 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keep the smallest set of tokens whose probability reaches this; 1 keeps all.
     pub top_p: f64,
+    /// Keep tokens that have this share of the probability of the most likely one; 0 keeps all.
+    pub min_p: f64,
+    /// Divides the logits above 0, and multiplies those below, of tokens that were read or written
+    /// before (Keskar et al. 2019, arXiv:1909.05858); 1 changes none.
+    pub repetition_penalty: f64,
     /// Seed of the draws.
     pub seed: u64,
 }
 
 impl Sampling {
     /// Always the most likely token; the first one among equals.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        seed: 0,
+    };
 }
 
 /// Draws tokens; the n-th draw is a function of the seed and of n alone.
@@ -25,18 +37,45 @@ impl Sampling {
 pub struct Sampler {
     sampling: Sampling,
     draws: u64,
+    /// Tokens that a penalty for repetitions falls on.
+    seen: BTreeSet<u32>,
 }
 
 impl Sampler {
     /// A sampler before its first draw.
     pub fn new(sampling: Sampling) -> Self {
-        Self { sampling, draws: 0 }
+        Self { sampling, draws: 0, seen: BTreeSet::new() }
+    }
+
+    /// Tells of tokens that the model reads, as the prompt.
+    pub fn read(&mut self, tokens: &[u32]) {
+        self.seen.extend(tokens);
     }
 
     /// The next token, from the logits of the vocabulary; `logits` must not be empty.
     pub fn next(&mut self, logits: &[f32]) -> u32 {
-        let draw = self.draws;
+        let token = self.choose(&self.penalized(logits));
         self.draws += 1;
+        self.seen.insert(token);
+        token
+    }
+
+    fn penalized<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
+        let penalty = self.sampling.repetition_penalty as f32;
+        let mut logits = Cow::Borrowed(logits);
+        if penalty.to_bits() == 1.0_f32.to_bits() {
+            return logits;
+        }
+        for token in &self.seen {
+            if let Some(logit) = logits.to_mut().get_mut(*token as usize) {
+                *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+            }
+        }
+        logits
+    }
+
+    fn choose(&self, logits: &[f32]) -> u32 {
+        let draw = self.draws;
         if self.sampling.temperature <= 0.0 {
             return most_likely(logits);
         }
@@ -75,6 +114,8 @@ impl Sampler {
             reached >= self.sampling.top_p
         });
         kept.truncate(enough.map_or(kept.len(), |index| index + 1));
+        // The most likely token has the weight 1.
+        kept.retain(|(_, weight)| self.sampling.min_p <= *weight);
         kept
     }
 }
@@ -103,7 +144,42 @@ fn uniform(seed: u64, index: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    #[test]
+    fn what_may_be_drawn_is_what_transformers_leaves() {
+        let text = fs_err::read_to_string(testkit::golden("model/sampling.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(cases.len(), 32);
+        for case in cases {
+            let list = |key: &str| -> Vec<f64> {
+                case[key].as_array().unwrap().iter().filter_map(Value::as_f64).collect()
+            };
+            let number = |key: &str| case[key].as_f64().unwrap();
+            let mut sampler = Sampler::new(Sampling {
+                temperature: number("temperature"),
+                top_k: case["top_k"].as_u64().unwrap() as usize,
+                top_p: number("top_p"),
+                min_p: number("min_p"),
+                repetition_penalty: number("repetition_penalty"),
+                seed: 0,
+            });
+            let seen = case["seen"].as_array().unwrap().iter().filter_map(Value::as_u64);
+            sampler.read(&seen.map(|token| token as u32).collect::<Vec<_>>());
+            let logits: Vec<f32> = list("logits").iter().map(|logit| *logit as f32).collect();
+            let mut kept = sampler.kept(&sampler.penalized(&logits));
+            let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+            kept.sort_by_key(|(token, _)| *token);
+            let tokens: Vec<f64> = kept.iter().map(|(token, _)| f64::from(*token)).collect();
+            assert_eq!(tokens, list("kept"), "{case}");
+            for ((_, weight), wanted) in kept.iter().zip(list("probabilities")) {
+                let off = (weight / total / wanted - 1.0).abs();
+                assert!(off < testkit::tolerance::SAMPLED_PROBABILITY, "{off:e}: {case}");
+            }
+        }
+    }
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
@@ -114,17 +190,32 @@ mod tests {
     fn top_k_and_top_p_leave_out_the_rest() {
         let logits = [0.0, 3.0, 2.0, -9.0];
         for seed in 0..64 {
-            let sampling = Sampling { temperature: 1.0, top_k: 2, top_p: 1.0, seed };
-            assert!([1, 2].contains(&Sampler::new(sampling).next(&logits)));
-            let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.5, seed };
-            assert_eq!(Sampler::new(sampling).next(&logits), 1);
+            let drawn = Sampling { temperature: 1.0, seed, ..Sampling::GREEDY };
+            let two = Sampling { top_k: 2, ..drawn };
+            assert!([1, 2].contains(&Sampler::new(two).next(&logits)));
+            let half = Sampling { top_p: 0.5, ..drawn };
+            assert_eq!(Sampler::new(half).next(&logits), 1);
+            // e^-1 of the largest is more than a third, e^-3 is not.
+            let third = Sampling { min_p: 1.0 / 3.0, ..drawn };
+            assert!([1, 2].contains(&Sampler::new(third).next(&logits)));
         }
+    }
+
+    #[test]
+    fn tokens_that_were_there_are_less_likely() {
+        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::GREEDY };
+        let mut sampler = Sampler::new(sampling);
+        let logits = [3.0, 2.0, -0.5, -0.8];
+        assert_eq!([sampler.next(&logits), sampler.next(&logits)], [0, 1]);
+        let mut sampler = Sampler::new(sampling);
+        sampler.read(&[0, 1, 2]);
+        assert_eq!(sampler.next(&[-3.0, -2.0, -0.5, -0.8]), 3);
     }
 
     #[test]
     fn draws_follow_the_probabilities() {
         let logits = [0.0_f32, 3_f32.ln()];
-        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 7 };
+        let sampling = Sampling { temperature: 1.0, seed: 7, ..Sampling::GREEDY };
         let mut sampler = Sampler::new(sampling);
         let ones = (0..4000).filter(|_| sampler.next(&logits) == 1).count();
         let share = ones as f64 / 4000.0;

@@ -30,6 +30,10 @@ pub const NINE_PRINTED_DIGITS: f64 = 5.1e-10;
 /// Relative: the mean square of 9,216 uniform draws strays 0.9 % at one standard error.
 pub const UNIFORM_MEAN_SQUARE: f64 = 0.05;
 
+/// Relative: probabilities of tokens; transformers scales the logits in f32, which is an error of
+/// some 1e-7 times a logit of up to 10.
+pub const SAMPLED_PROBABILITY: f64 = 5e-6;
+
 /// The share of 4,000 draws strays 0.7 % at one standard error.
 pub const SAMPLED_SHARE: f64 = 0.03;
 

@@ -1,6 +1,6 @@
 //! `trueup generate`: one answer from a model, with or without an adapter.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use data::{
     template::{Moment, RenderOptions},
@@ -9,35 +9,25 @@ use data::{
 use formats::peft;
 use hub::Kind;
 use kernels::Device;
-use model::{Policy, Sampler, Sampling, Session, StopReason, Training};
+use model::{Generation, Policy, Sampler, Sampling, Session, StopReason, Training};
 use serde_json::{Map, Value, json};
 use train::prepare::ModelFiles;
 
-use crate::{args::Generate, environment, failure::Failure, terminal::Terminal};
+use super::cut::Cut;
+use crate::{
+    args::{Generate, Writing},
+    environment,
+    failure::Failure,
+    terminal::Terminal,
+};
 
 /// Generates, streaming to stdout.
 pub(super) fn run(args: &Generate, terminal: &Terminal) -> Result<(), Failure> {
-    let adapter =
-        args.adapter.as_deref().map(peft::read).transpose().map_err(train::Error::from)?;
-    let path = model_path(args, adapter.as_ref())?;
-    let now = environment::unix_seconds();
-    let today = Moment::from_unix_seconds(now).ok_or(Failure::Clock)?;
-    let files = ModelFiles::open(&path, None, today)?;
-    let device = Device::cpu();
-    let training = adapter.map_or(Training::Nothing, |adapter| Training::Lora(Box::new(adapter)));
-    let precision = device.preferred_precision();
-    let policy = Policy::load(&files.checkpoint, &device, precision, &training)
-        .map_err(train::Error::from)?;
+    let Loaded { files, policy } = load(args.model.as_deref(), args.adapter.as_deref())?;
     let prompt = prompt(&files, args)?;
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        seed: args.seed,
-    };
     let speaker = Speaker { policy: &policy, tokenizer: &files.tokenizer, adapter: true };
     let mut failure = None;
-    let stop = speaker.answer(&prompt, sampling, args.max_new_tokens, &mut |text| {
+    let stop = speaker.answer(&prompt, &args.writing, &mut |text| {
         failure = terminal.data(text).err();
         failure.is_none()
     })?;
@@ -51,11 +41,26 @@ pub(super) fn run(args: &Generate, terminal: &Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The model's place: as given, or what the adapter names as its base.
-fn model_path(args: &Generate, adapter: Option<&peft::Adapter>) -> Result<PathBuf, Failure> {
-    let base = adapter.and_then(|adapter| adapter.config.base_model_name_or_path.clone());
-    let name = args.model.clone().or(base).ok_or(Failure::NoModel)?;
-    Ok(hub::locate(Kind::Model, &name, None, &environment::caches()?)?.path)
+/// A model in memory, with its files.
+pub(super) struct Loaded {
+    pub(super) files: ModelFiles,
+    pub(super) policy: Policy,
+}
+
+/// Loads a model and an adapter; without a model, the one that the adapter names as its base.
+pub(super) fn load(model: Option<&str>, adapter: Option<&Path>) -> Result<Loaded, Failure> {
+    let adapter = adapter.map(peft::read).transpose().map_err(train::Error::from)?;
+    let base = adapter.as_ref().and_then(|it| it.config.base_model_name_or_path.clone());
+    let name = model.map(str::to_owned).or(base).ok_or(Failure::NoModel)?;
+    let path = hub::locate(Kind::Model, &name, None, &environment::caches()?)?.path;
+    let today = Moment::from_unix_seconds(environment::unix_seconds()).ok_or(Failure::Clock)?;
+    let files = ModelFiles::open(&path, None, today)?;
+    let device = Device::cpu();
+    let training = adapter.map_or(Training::Nothing, |adapter| Training::Lora(Box::new(adapter)));
+    let precision = device.preferred_precision();
+    let policy = Policy::load(&files.checkpoint, &device, precision, &training)
+        .map_err(train::Error::from)?;
+    Ok(Loaded { files, policy })
 }
 
 fn prompt(files: &ModelFiles, args: &Generate) -> Result<Vec<u32>, Failure> {
@@ -97,41 +102,69 @@ impl Speaker<'_> {
     pub(super) fn answer(
         &self,
         prompt: &[u32],
-        sampling: Sampling,
-        tokens_max: usize,
+        writing: &Writing,
         on_text: &mut dyn FnMut(&str) -> bool,
     ) -> Result<StopReason, Failure> {
         let mut session = Session::new(self.policy, self.adapter);
-        let mut stream = self.tokenizer.stream(prompt);
+        Ok(self.go_on(&mut session, prompt, writing, on_text)?.stop)
+    }
+
+    /// Reads what comes next in a session, and answers.
+    pub(super) fn go_on(
+        &self,
+        session: &mut Session<'_>,
+        next: &[u32],
+        writing: &Writing,
+        on_text: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generation, Failure> {
+        let mut stream = self.tokenizer.stream(next);
+        let mut cut = Cut::new(&writing.stop);
         let mut failure = None;
-        let mut sampler = Sampler::new(sampling);
-        let generated = session.generate(
-            prompt,
-            &mut sampler,
-            tokens_max,
-            &mut |token| match stream.push(token) {
-                Ok(text) => text.is_empty() || on_text(&text),
+        let mut sampler = Sampler::new(sampling(writing));
+        let generated =
+            session.generate(next, &mut sampler, writing.max_new_tokens, &mut |token| match stream
+                .push(token)
+            {
+                Ok(text) => {
+                    let goes_on = cut.push(&text, on_text);
+                    goes_on && !cut.is_over()
+                }
                 Err(error) => {
                     failure = Some(error);
                     false
                 }
-            },
-        );
+            });
         if let Some(error) = failure {
             return Err(error.into());
         }
-        let generated = generated.map_err(train::Error::from)?;
-        on_text(&stream.finish()?);
-        Ok(generated.stop)
+        let mut generated = generated.map_err(train::Error::from)?;
+        cut.push(&stream.finish()?, on_text);
+        cut.finish(on_text);
+        if cut.is_over() {
+            generated.stop = StopReason::End;
+        }
+        Ok(generated)
     }
 
     /// The most likely answer, whole.
     pub(super) fn say(&self, prompt: &[u32], tokens_max: usize) -> Result<String, Failure> {
         let mut answer = String::new();
-        self.answer(prompt, Sampling::GREEDY, tokens_max, &mut |text| {
+        let writing = Writing { max_new_tokens: tokens_max, ..Writing::default() };
+        self.answer(prompt, &writing, &mut |text| {
             answer.push_str(text);
             true
         })?;
         Ok(answer)
+    }
+}
+
+fn sampling(writing: &Writing) -> Sampling {
+    Sampling {
+        temperature: writing.temperature,
+        top_k: writing.top_k,
+        top_p: writing.top_p,
+        min_p: writing.min_p,
+        repetition_penalty: writing.repetition_penalty,
+        seed: writing.seed,
     }
 }

@@ -2,11 +2,14 @@
 
 mod align;
 mod cache;
+mod chat;
 mod compare;
+mod cut;
 mod data;
 mod doctor;
 mod download;
 mod generate;
+mod pairs;
 mod plan;
 mod quickstart;
 mod sweep;
@@ -32,7 +35,9 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
         Command::Download(args) => download::run(args, terminal),
+        Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
+        Command::Chat(args) => chat::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),
         Command::Cache(args) => cache::run(*args, terminal),
         Command::Doctor => doctor::run(terminal),

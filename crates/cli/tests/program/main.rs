@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aixpert;
+mod chat;
 mod compare;
 mod download;
 mod equivalence;
 mod groups;
 mod home;
+mod pairs;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;
