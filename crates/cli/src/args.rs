@@ -2,7 +2,11 @@
 
 use std::{fmt, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use formats::Dtype;
 
 /// Turn a language model and preference data into an aligned model.
 #[derive(Debug, Parser)]
@@ -33,6 +37,8 @@ pub enum Command {
     Generate(Generate),
     /// Talk with a model, and switch its adapter on and off to hear the difference.
     Chat(Chat),
+    /// Put an adapter into the weights of its base, as a Hugging Face folder.
+    Fuse(Fuse),
     /// Show or clear what is kept between runs.
     #[command(subcommand)]
     Cache(Cache),
@@ -64,26 +70,6 @@ pub struct Align {
     /// Keep no tokens and no reference log-probabilities for later runs.
     #[arg(long)]
     pub no_cache: bool,
-}
-
-/// Flags of `sweep`.
-#[derive(Debug, clap::Args)]
-pub struct Sweep {
-    /// The recipe with a table `sweep`, a YAML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Run only these, by the names that `--dry-run` shows; may be given many times.
-    #[arg(long, value_name = "NAME")]
-    pub only: Vec<String>,
-    /// Show the runs and stop.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Tell more: a line for each step.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// Set a key of every run, as `alignment.seed=1`; may be given many times.
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
 }
 
 /// Flags of `compare`.
@@ -204,63 +190,6 @@ pub struct Quickstart {
     pub output_dir: PathBuf,
 }
 
-/// Flags of `download`.
-#[expect(clippy::struct_excessive_bools, reason = "flags of a command are independent switches")]
-#[derive(Debug, clap::Args)]
-pub struct Download {
-    /// The repository, such as `org/name`.
-    #[arg(value_name = "REPO", required_unless_present = "config", conflicts_with = "config")]
-    pub repo: Option<String>,
-    /// A YAML file that lists models and datasets.
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// A branch, tag or commit, in place of `main`.
-    #[arg(long, value_name = "REVISION", conflicts_with = "config")]
-    pub revision: Option<String>,
-    /// Fetch the files that this pattern means, and no others; may be given many times.
-    #[arg(long, value_name = "GLOB", conflicts_with = "config")]
-    pub include: Vec<String>,
-    /// Leave out the files that this pattern means; may be given many times.
-    #[arg(long, value_name = "GLOB", conflicts_with = "config")]
-    pub exclude: Vec<String>,
-    /// What the repository holds: model or dataset.
-    #[arg(
-        long,
-        value_name = "TYPE",
-        default_value = "model",
-        hide_possible_values = true,
-        conflicts_with = "config"
-    )]
-    pub repo_type: RepoType,
-    /// Write plain files into this folder, in place of the Hugging Face cache.
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    pub local_dir: Option<PathBuf>,
-    /// The access token, in place of the file's, `HF_TOKEN` and that of a login.
-    #[arg(long, short, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// Show what would be fetched and stop.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Fetch the file's models alone.
-    #[arg(long, requires = "config", conflicts_with_all = ["datasets_only", "repo"])]
-    pub models_only: bool,
-    /// Fetch the file's datasets alone.
-    #[arg(long, requires = "config", conflicts_with = "repo")]
-    pub datasets_only: bool,
-    /// Tell more: a line for each file.
-    #[arg(long, short)]
-    pub verbose: bool,
-}
-
-/// What a repository holds.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum RepoType {
-    /// Weights, a config and a tokenizer.
-    Model,
-    /// Rows.
-    Dataset,
-}
-
 /// Flags of `generate`.
 #[derive(Debug, clap::Args)]
 pub struct Generate {
@@ -360,6 +289,57 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn number(text: &str, range: &str, holds: fn(f64) -> bool) -> Result<f64, String> {
     text.parse().ok().filter(|number| holds(*number)).ok_or_else(|| format!("must be {range}"))
+}
+
+/// Flags of `fuse`.
+#[derive(Debug, clap::Args)]
+pub struct Fuse {
+    /// The folder of an adapter, or of the run that made it.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The folder that gets the model; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The type of all weights; absent, each tensor keeps its own, and quantized ones become f32.
+    #[arg(long, value_name = "TYPE", value_parser = float_type())]
+    pub dtype: Option<Dtype>,
+    /// Compare what the model says before and after; exit code 7 where it differs too much.
+    #[arg(long)]
+    pub check: bool,
+    /// The largest file of weights, as 5GB or 500MiB; absent, files are cut as those of the base,
+    /// or at 5GB where it is a GGUF file or `--dtype` is given.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub max_shard_size: Option<u64>,
+}
+
+/// A type that weights are written in, as people write it.
+fn float_type() -> impl TypedValueParser<Value = Dtype> {
+    PossibleValuesParser::new(["f32", "bf16", "f16"]).map(|name| match name.as_str() {
+        "bf16" => Dtype::Bf16,
+        "f16" => Dtype::F16,
+        _ => Dtype::F32,
+    })
+}
+
+/// A number of bytes as people write it.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("", 1),
+    ];
+    let size = UNITS.iter().find_map(|(unit, size)| {
+        let count: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        count.checked_mul(*size).filter(|size| *size > 0)
+    });
+    size.ok_or_else(|| "a size is a whole number with KB, MB, GB, KiB, MiB or GiB".to_owned())
 }
 
 /// Flags of `data check`.

@@ -18,6 +18,8 @@ pub mod exit_code {
     pub const DIVERGED: u8 = 5;
     /// Not enough memory or disk, or a device or the network failed.
     pub const RESOURCES: u8 = 6;
+    /// A comparison did not hold.
+    pub const COMPARISON: u8 = 7;
     /// Ctrl-C; a checkpoint was saved.
     pub const INTERRUPTED: u8 = 130;
     /// Asked to end; a checkpoint was saved.
@@ -69,9 +71,40 @@ pub enum Failure {
         /// The exit code of the first.
         code: u8,
     },
-    /// `generate` without a model, and without an adapter that names one.
-    #[error("no model to generate with")]
+    /// A command without a model, and without an adapter that names one.
+    #[error("no model is named, and no adapter names one")]
     NoModel,
+    /// An adapter and its base could not become one model.
+    #[error(transparent)]
+    Fuse(model::Error),
+    /// A model should be written where something is.
+    #[error("output folder is not empty: `{}`", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A model should be written where a file is.
+    #[error("output folder `{}` cannot be created: `{}` is a file", path.display(), file.display())]
+    UnderFile {
+        /// The folder that was asked for.
+        path: PathBuf,
+        /// The part of its path that is not a folder.
+        file: PathBuf,
+    },
+    /// A fused model says something else than base and adapter.
+    #[error("the fused model differs by {found:.1e} nats at a token, more than {limit}")]
+    Differs {
+        /// The largest difference of a token's log-probability.
+        found: f64,
+        /// The most that its type allows.
+        limit: f64,
+    },
+    /// Asked to stop while a model was written.
+    #[error("interrupted; nothing was written")]
+    Unfinished {
+        /// The signal's number.
+        signal: usize,
+    },
     /// A flag that would do nothing.
     #[error("`{flag}` has no effect {when}")]
     Useless {
@@ -158,27 +191,36 @@ impl Failure {
             Self::Hub(error) => hub_code(error),
             Self::Run(error) => run_code(error),
             Self::Report(error) => report_code(error),
-            Self::Io(_) => exit_code::RESOURCES,
+            Self::Io(_)
+            | Self::Fuse(
+                model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
+            ) => exit_code::RESOURCES,
             Self::NowhereToResume
             | Self::NoModel
             | Self::NothingToFetch { .. }
             | Self::NoSuchRun { .. }
             | Self::Useless { .. }
             | Self::NotPairs { .. }
-            | Self::OtherPairs { .. } => exit_code::RECIPE,
+            | Self::OtherPairs { .. }
+            | Self::Occupied { .. }
+            | Self::UnderFile { .. } => exit_code::RECIPE,
+            Self::Fuse(_) => exit_code::WEIGHTS,
+            Self::Differs { .. } => exit_code::COMPARISON,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
             Self::Stopped { signal, .. }
             | Self::DownloadStopped { signal }
             | Self::PairsStopped { signal, .. }
+            | Self::Unfinished { signal }
                 if *signal == crate::signals::TERMINATE =>
             {
                 exit_code::TERMINATED
             }
-            Self::Stopped { .. } | Self::DownloadStopped { .. } | Self::PairsStopped { .. } => {
-                exit_code::INTERRUPTED
-            }
+            Self::Stopped { .. }
+            | Self::DownloadStopped { .. }
+            | Self::PairsStopped { .. }
+            | Self::Unfinished { .. } => exit_code::INTERRUPTED,
         }
     }
 
@@ -197,6 +239,15 @@ impl Failure {
                 io_hint(error.kind()).map(str::to_owned)
             }
             Self::Report(error) => error.hint(),
+            Self::Fuse(model::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
+            Self::Fuse(error) => error.hint(),
+            Self::Occupied { .. } => Some("choose a new folder with `--output`".into()),
+            Self::UnderFile { file, .. } => {
+                Some(format!("choose another `--output`, or move `{}` away", file.display()))
+            }
+            Self::Differs { .. } => Some(
+                "the folder stays; write it with `--dtype f32` to see what rounding did".into(),
+            ),
             Self::NowhereToResume => {
                 Some("set it, so that the next run finds the same folder".into())
             }
@@ -215,7 +266,7 @@ impl Failure {
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
-            Self::Json(_) | Self::Clock | Self::Pipe => None,
+            Self::Json(_) | Self::Clock | Self::Pipe | Self::Unfinished { .. } => None,
         }
     }
 
@@ -403,7 +454,7 @@ hint: resume with: trueup align --config config/align.yaml --resume ./checkpoint
         let stopped = |signal| Failure::Stopped { signal, checkpoint: None, resume: String::new() };
         let path = || PathBuf::from("x");
         let not_found = |kind| hub::Error::NotFound { kind, name: "x".into(), is_id: false };
-        let codes: [(Failure, u8); 15] = [
+        let codes: [(Failure, u8); 20] = [
             (Failure::NoHome, 1),
             (train::Error::RecipeNotFound { path: path() }.into(), 2),
             (run::Error::NotEmpty { path: path() }.into(), 2),
@@ -417,6 +468,11 @@ hint: resume with: trueup align --config config/align.yaml --resume ./checkpoint
             (run::Error::EventsTooShort { path: path(), last: 1, step: 2 }.into(), 4),
             (train::Error::LossNotFinite { step: 1, id: "x".into(), loss: f64::NAN }.into(), 5),
             (train::Error::Memory { needed: 2, available: 1 }.into(), 6),
+            (Failure::Occupied { path: path() }, 2),
+            (Failure::Fuse(model::Error::TiedHead { path: path() }), 4),
+            (Failure::Fuse(io::Error::from(io::ErrorKind::StorageFull).into()), 6),
+            (Failure::Differs { found: 1.0, limit: 0.1 }, 7),
+            (Failure::Unfinished { signal: crate::signals::INTERRUPT }, 130),
             (stopped(crate::signals::INTERRUPT), 130),
             (stopped(crate::signals::TERMINATE), 143),
         ];

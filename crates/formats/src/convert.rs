@@ -4,9 +4,12 @@
 //! far as the shorter one goes; [`TensorView::read_row`](crate::TensorView::read_row) checks first.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+
+use crate::Dtype;
 
 /// Numbers that are turned at a time; a multiple of every vector width.
 const CHUNK: usize = 256;
@@ -61,6 +64,36 @@ pub fn narrow_f16(values: &[f32]) -> Vec<u8> {
         bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
     }
     bytes
+}
+
+/// Rounds numbers once, to the nearest and to even, and appends their bytes; block types add nothing.
+///
+/// A detour over `f32` would round twice: a number just above a tie of the narrow type could fall on
+/// the tie first, and to the wrong side then.
+pub fn narrow_once(values: &[f64], dtype: Dtype, bytes: &mut Vec<u8>) {
+    match dtype {
+        Dtype::F32 => bytes.extend(values.iter().flat_map(|&value| (value as f32).to_le_bytes())),
+        Dtype::Bf16 => bytes.extend(
+            values.iter().flat_map(|&value| bf16::from_f32(rounded_to_odd(value)).to_le_bytes()),
+        ),
+        Dtype::F16 => bytes.extend(
+            values.iter().flat_map(|&value| f16::from_f32(rounded_to_odd(value)).to_le_bytes()),
+        ),
+        _ => {}
+    }
+}
+
+/// The `f32` next to a number whose last bit is odd, or the number itself where it is exact: rounding
+/// that to a type of at most 22 bits gives what rounding the number itself gives (Boldo and Melquiond
+/// 2008).
+fn rounded_to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    let is_odd = near.to_bits() & 1 == 1;
+    match f64::from(near).partial_cmp(&value) {
+        Some(Ordering::Less) if !is_odd => near.next_up(),
+        Some(Ordering::Greater) if !is_odd => near.next_down(),
+        _ => near,
+    }
 }
 
 #[cfg(test)]
@@ -123,5 +156,37 @@ mod tests {
         assert_eq!(narrow_bf16(&[1.0 + 2f32.powi(-8)]), [0x80, 0x3f]);
         assert_eq!(narrow_bf16(&[1.0 + 3.0 * 2f32.powi(-8)]), [0x82, 0x3f]);
         assert_eq!(narrow_f16(&[1.0 + 2f32.powi(-11), 1e6]), [0x00, 0x3c, 0x00, 0x7c]);
+    }
+
+    #[test]
+    fn one_rounding_sees_what_two_would_lose() {
+        let once = |value, dtype| {
+            let mut bytes = Vec::new();
+            narrow_once(&[value], dtype, &mut bytes);
+            bytes
+        };
+        // Just above and below the tie between 1 and its successor, nearer to it than f32 can say.
+        let (tie, little) = (1.0 + 2f64.powi(-8), 2f64.powi(-40));
+        assert_eq!(once(tie, Dtype::Bf16), [0x80, 0x3f]);
+        assert_eq!(once(tie + little, Dtype::Bf16), [0x81, 0x3f]);
+        assert_eq!(once(tie - little, Dtype::Bf16), [0x80, 0x3f]);
+        assert_eq!(once(-(tie + little), Dtype::Bf16), [0x81, 0xbf]);
+        let tie = 1.0 + 2f64.powi(-11);
+        assert_eq!(once(tie, Dtype::F16), [0x00, 0x3c]);
+        assert_eq!(once(tie + little, Dtype::F16), [0x01, 0x3c]);
+        assert_eq!(once(1e6, Dtype::F16), [0x00, 0x7c]);
+        assert_eq!(once(0.1, Dtype::F32), 0.1f32.to_le_bytes());
+    }
+
+    #[test]
+    fn numbers_that_a_type_holds_stay() {
+        for bits in (0..=u16::MAX).step_by(7) {
+            let value = bf16::from_bits(bits);
+            if value.is_finite() {
+                let mut bytes = Vec::new();
+                narrow_once(&[value.to_f64()], Dtype::Bf16, &mut bytes);
+                assert_eq!(bytes, bits.to_le_bytes());
+            }
+        }
     }
 }

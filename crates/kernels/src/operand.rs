@@ -70,6 +70,17 @@ impl Operand {
         Self::with(rounding(*cpu, precision), rows, cols, Words::pooled)
     }
 
+    /// An operand for kernels that write every row themselves, its padding too.
+    pub(crate) fn unwritten(
+        device: &Device,
+        precision: Precision,
+        rows: usize,
+        cols: usize,
+    ) -> Self {
+        let Device::Cpu(cpu) = device;
+        Self::with(rounding(*cpu, precision), rows, cols, Words::unwritten)
+    }
+
     fn with(rounding: Rounding, rows: usize, cols: usize, words: fn(usize) -> Words) -> Self {
         let lines = rounding.element().words(cols).div_ceil(LINE_WORDS);
         let stride = (lines | 1) * LINE_WORDS;

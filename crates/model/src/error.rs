@@ -85,6 +85,25 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// An adapter changes the head of a model whose head is its token table.
+    #[error("the adapter `{}` changes `lm_head`, which is the token table in this model", path.display())]
+    TiedHead {
+        /// The adapter's folder.
+        path: PathBuf,
+    },
+    /// A weight is beyond the numbers of the type that it should be written in.
+    #[error("tensor `{name}` holds {value:e}, which {dtype} cannot store")]
+    Overflow {
+        /// The tensor.
+        name: String,
+        /// The weight.
+        value: f64,
+        /// The type.
+        dtype: formats::Dtype,
+    },
+    /// Whoever called asked to stop.
+    #[error("stopped before the end")]
+    Stopped,
     /// A token id lies outside the vocabulary.
     #[error("token id {id} lies outside the vocabulary of {vocabulary}")]
     Token {
@@ -132,7 +151,12 @@ impl Error {
             | Self::Config { .. }
             | Self::Json { .. }
             | Self::NoSuchLayer { .. }
+            | Self::Stopped
             | Self::Io(_) => None,
+            Self::TiedHead { .. } => Some(
+                "changing it would change the embeddings too; write the head as a tensor of its own, with `tie_word_embeddings: false`".into(),
+            ),
+            Self::Overflow { .. } => Some("use `--dtype bf16` or `--dtype f32`".into()),
             Self::Shape { .. } => {
                 Some("the weights and the configuration come from different models".into())
             }

@@ -48,7 +48,7 @@ pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
+pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
     let path = checkpoint.path().join("config.json");
     if checkpoint.gguf().is_some() {
         return config_from(checkpoint.path(), checkpoint.config());

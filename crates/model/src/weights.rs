@@ -136,7 +136,16 @@ impl Checkpoint {
         hasher.finalize().to_hex().to_string()
     }
 
-    fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
+    /// The safetensors files, if it is a folder with such.
+    pub(crate) fn folder_files(&self) -> Option<&safetensors::Checkpoint> {
+        match &self.files {
+            Files::Folder(files) => Some(files),
+            Files::Gguf(_) => None,
+        }
+    }
+
+    /// A tensor as it is stored, by its Hugging Face name.
+    pub(crate) fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
         Ok(match &self.files {
             Files::Folder(files) => files.tensor(name)?,
             Files::Gguf(file) => file.tensor(&gguf::tensor_name(name))?,
@@ -171,7 +180,8 @@ impl Checkpoint {
         }
     }
 
-    fn row_order(&self, name: &str) -> RowOrder {
+    /// How the rows of a tensor are stored, by its Hugging Face name.
+    pub(crate) fn row_order(&self, name: &str) -> RowOrder {
         let rotated = name.contains(".q_proj.") || name.contains(".k_proj.");
         match &self.files {
             Files::Gguf(_) if rotated => RowOrder::AdjacentPairs { head_dim: self.config.head_dim },
@@ -192,8 +202,8 @@ fn add_generation_ends(folder: &Path, config: &mut Config) {
 }
 
 /// How the rows of a rotated projection are stored.
-#[derive(Clone, Copy)]
-enum RowOrder {
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum RowOrder {
     /// As Hugging Face has them: the two halves of a head rotate against each other.
     AsStored,
     /// As GGUF has them for this family: neighbours rotate against each other.
@@ -202,7 +212,7 @@ enum RowOrder {
 
 impl RowOrder {
     /// The stored row that holds a row of the Hugging Face order.
-    fn stored_row(self, row: usize) -> usize {
+    pub(crate) fn stored_row(self, row: usize) -> usize {
         match self {
             Self::AsStored => row,
             Self::AdjacentPairs { head_dim } => {

@@ -44,24 +44,25 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<(
 
 /// Builds a folder so that it is whole or absent.
 ///
-/// `fill` gets an empty folder to write into. What stood at `path` before is replaced at the end.
+/// `fill` gets an empty folder to write into; what it returns is returned. What stood at `path` before
+/// is replaced at the end.
 ///
 /// # Errors
 ///
 /// Those of `fill`, and [`crate::Error::Io`]; the temporary folder is removed.
-pub fn folder<E: From<crate::Error>>(
+pub fn folder<T, E: From<crate::Error>>(
     path: &Path,
-    fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
-) -> std::result::Result<(), E> {
+    fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
     let temporary = Temporary::beside(path);
     temporary.claim(fs::create_dir).map_err(crate::Error::from)?;
-    fill(&temporary.path())?;
+    let filled = fill(&temporary.path())?;
     sync_tree(&temporary.path())?;
     if path.exists() {
         remove_folder(path)?;
     }
     temporary.rename(path)?;
-    Ok(())
+    Ok(filled)
 }
 
 /// Removes a folder so that no other process ever sees half of it under its own name.
@@ -231,14 +232,14 @@ mod tests {
     fn a_failed_folder_leaves_the_old_one_and_nothing_else() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("checkpoint-1");
-        folder::<Error>(&path, |at| write(&at.join("old"), b"")).unwrap();
-        let failed = folder::<Error>(&path, |at| {
+        folder::<(), Error>(&path, |at| write(&at.join("old"), b"")).unwrap();
+        let failed = folder::<(), Error>(&path, |at| {
             write(&at.join("new"), b"")?;
             Err(Error::Io(io::ErrorKind::StorageFull.into()))
         });
         assert!(failed.is_err());
         assert_eq!(names(&path), ["old"]);
-        folder::<Error>(&path, |at| write(&at.join("new"), b"")).unwrap();
+        folder::<(), Error>(&path, |at| write(&at.join("new"), b"")).unwrap();
         assert_eq!(names(&path), ["new"]);
         assert_eq!(names(home.path()), ["checkpoint-1"]);
     }

@@ -129,7 +129,8 @@ pub(super) fn train(
     tell(&prepared, args, terminal);
 
     let mut meter = Meter::new(terminal, signals.clone(), args.verbose);
-    let outcome = prepared.run(folder, &start, session, &mut meter);
+    // On a thread of the pool, for which each operation is no more than a call.
+    let outcome = rayon::scope(|_| prepared.run(folder, &start, session, &mut meter));
     meter.end();
     let outcome = outcome?;
     if let Some(trainer) = outcome.trainer {

@@ -1,6 +1,6 @@
 //! `trueup generate`: one answer from a model, with or without an adapter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data::{
     template::{Moment, RenderOptions},
@@ -41,6 +41,16 @@ pub(super) fn run(args: &Generate, terminal: &Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The model's place: as given, or what the adapter names as its base.
+pub(super) fn model_path(
+    model: Option<&str>,
+    adapter: Option<&peft::Adapter>,
+) -> Result<PathBuf, Failure> {
+    let base = adapter.and_then(|adapter| adapter.config.base_model_name_or_path.clone());
+    let name = model.map(str::to_owned).or(base).ok_or(Failure::NoModel)?;
+    Ok(hub::locate(Kind::Model, &name, None, &environment::caches()?)?.path)
+}
+
 /// A model in memory, with its files.
 pub(super) struct Loaded {
     pub(super) files: ModelFiles,
@@ -50,9 +60,7 @@ pub(super) struct Loaded {
 /// Loads a model and an adapter; without a model, the one that the adapter names as its base.
 pub(super) fn load(model: Option<&str>, adapter: Option<&Path>) -> Result<Loaded, Failure> {
     let adapter = adapter.map(peft::read).transpose().map_err(train::Error::from)?;
-    let base = adapter.as_ref().and_then(|it| it.config.base_model_name_or_path.clone());
-    let name = model.map(str::to_owned).or(base).ok_or(Failure::NoModel)?;
-    let path = hub::locate(Kind::Model, &name, None, &environment::caches()?)?.path;
+    let path = model_path(model, adapter.as_ref())?;
     let today = Moment::from_unix_seconds(environment::unix_seconds()).ok_or(Failure::Clock)?;
     let files = ModelFiles::open(&path, None, today)?;
     let device = Device::cpu();

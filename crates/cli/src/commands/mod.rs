@@ -8,6 +8,7 @@ mod cut;
 mod data;
 mod doctor;
 mod download;
+mod fuse;
 mod generate;
 mod pairs;
 mod plan;
@@ -38,6 +39,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Chat(args) => chat::run(args, terminal),
+        Command::Fuse(args) => fuse::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),
         Command::Cache(args) => cache::run(*args, terminal),
         Command::Doctor => doctor::run(terminal),

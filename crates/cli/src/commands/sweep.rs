@@ -4,6 +4,8 @@
 //! the next ones find. A finished run is passed over, an interrupted one goes on, and one that
 //! fails does not stop the others.
 
+use std::fmt::Write as _;
+
 use train::{
     Session,
     recipe::{self, Override, SweepRun},
@@ -38,7 +40,11 @@ pub(super) fn run(args: &Sweep, terminal: &mut Terminal) -> Result<(), Failure> 
         terminal.print(&format!("run {}/{}: {}\n", index + 1, runs.len(), run.name));
         match one(args, run, &mut session, terminal) {
             Ok(()) => {}
-            Err(stopped @ (Failure::Stopped { .. } | Failure::Pipe)) => return Err(stopped),
+            Err(Failure::Stopped { signal, checkpoint, .. }) => {
+                let resume = same_command(args);
+                return Err(Failure::Stopped { signal, checkpoint, resume });
+            }
+            Err(Failure::Pipe) => return Err(Failure::Pipe),
             Err(failure) => {
                 terminal.print(&failure.render());
                 failures.push((run.name.clone(), failure.exit_code()));
@@ -56,6 +62,17 @@ pub(super) fn run(args: &Sweep, terminal: &mut Terminal) -> Result<(), Failure> 
             Err(Failure::RunsFailed { names, of, code })
         }
     }
+}
+
+/// The command that goes on with the sweep.
+fn same_command(args: &Sweep) -> String {
+    let mut command = format!("trueup sweep --config {}", args.config.display());
+    for (flag, values) in [("--only", &args.only), ("--set", &args.set)] {
+        for value in values {
+            let _ = write!(command, " {flag} {value}");
+        }
+    }
+    command
 }
 
 fn one(

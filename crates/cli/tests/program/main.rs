@@ -7,6 +7,7 @@ mod chat;
 mod compare;
 mod download;
 mod equivalence;
+mod fuse;
 mod groups;
 mod home;
 mod pairs;

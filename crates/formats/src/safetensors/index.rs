@@ -1,4 +1,4 @@
-//! The index of a model in shards.
+//! The index of a model in shards: reading and writing.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -14,6 +14,27 @@ const INDEX_BYTES_MAX: u64 = 256 << 20;
 struct Index {
     /// The shard of each tensor.
     weight_map: BTreeMap<String, String>,
+}
+
+/// Writes the index of shards into their folder: each shard by its name, with its tensors.
+///
+/// `total_size` is what all tensors take, in bytes.
+///
+/// # Errors
+///
+/// [`Error::Write`] with the file, whose source is [`Error::Io`].
+pub fn write_index(folder: &Path, shards: &[(String, Vec<String>)], total_size: u64) -> Result<()> {
+    let path = folder.join(super::INDEX_FILE);
+    let places =
+        shards.iter().flat_map(|(shard, names)| names.iter().map(move |name| (name, shard)));
+    let weight_map: BTreeMap<_, _> = places.collect();
+    let index = serde_json::json!({
+        "metadata": {"total_size": total_size},
+        "weight_map": weight_map,
+    });
+    let text = serde_json::to_string_pretty(&index)
+        .map_err(|source| Error::Json { what: "the index".into(), source }.writing(&path))?;
+    crate::write_text(&path, &(text + "\n"))
 }
 
 /// Opens every shard that an index names.

@@ -12,6 +12,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use index::write_index;
 pub use write::{Layout, TensorData, write, write_text, write_with};
 
 use crate::mapped::Bytes;
@@ -178,6 +179,14 @@ impl Checkpoint {
         for file in &self.files {
             file.bytes.release();
         }
+    }
+
+    /// Every file with the names of its tensors, in the order of the shards' names.
+    pub fn shards(&self) -> impl Iterator<Item = (&Path, Vec<&str>)> {
+        self.files.iter().map(|file| {
+            let names = file.header.entries.iter().map(|entry| entry.name.as_str()).collect();
+            (file.path.as_path(), names)
+        })
     }
 
     /// Every file with all its bytes, in the order of the shards' names; for checksums.

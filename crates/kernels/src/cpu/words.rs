@@ -22,29 +22,41 @@ unsafe impl bytemuck::Zeroable for Line {}
 unsafe impl bytemuck::Pod for Line {}
 
 /// A slice of 32-bit words that starts at a cache line; zeros at first.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Words {
+    /// At least `used` lines, of which the first count.
     lines: Vec<Line>,
+    used: usize,
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
 }
 
 impl Words {
     /// At least `count` zero words, rounded up to whole lines.
     pub(crate) fn zeros(count: usize) -> Self {
-        Self { lines: vec![Line([0; LINE_WORDS]); count.div_ceil(LINE_WORDS)] }
+        let used = count.div_ceil(LINE_WORDS);
+        Self { lines: vec![Line([0; LINE_WORDS]); used], used }
     }
 
     /// Zero words in memory that was recycled, where there is some.
     pub(crate) fn pooled(count: usize) -> Self {
-        Self { lines: POOL.filled(count.div_ceil(LINE_WORDS), Line([0; LINE_WORDS])) }
+        let used = count.div_ceil(LINE_WORDS);
+        Self { lines: POOL.filled(used, Line([0; LINE_WORDS])), used }
     }
 
     /// Words that the caller overwrites before they are read.
     pub(crate) fn unwritten(count: usize) -> Self {
-        Self { lines: POOL.unwritten(count.div_ceil(LINE_WORDS), Line([0; LINE_WORDS])) }
+        let used = count.div_ceil(LINE_WORDS);
+        Self { lines: POOL.unwritten(used, Line([0; LINE_WORDS])), used }
     }
 
     /// Leaves the memory to the next user.
     pub(crate) fn recycle(&mut self) {
+        self.used = 0;
         POOL.keep(std::mem::take(&mut self.lines));
     }
 
@@ -54,24 +66,25 @@ impl Words {
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0; LINE_WORDS]));
         }
+        self.used = self.lines.len();
     }
 
     /// The words as f32, to change.
     pub(crate) fn as_f32_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        bytemuck::cast_slice_mut(&mut self.lines[..self.used])
     }
 }
 
 impl Deref for Words {
     type Target = [u32];
     fn deref(&self) -> &[u32] {
-        bytemuck::cast_slice(&self.lines)
+        bytemuck::cast_slice(&self.lines[..self.used])
     }
 }
 
 impl DerefMut for Words {
     fn deref_mut(&mut self) -> &mut [u32] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        bytemuck::cast_slice_mut(&mut self.lines[..self.used])
     }
 }
 

@@ -66,7 +66,8 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     // The sample is easy on purpose, so that minutes are enough.
     let mut meter =
         Meter::new(terminal, signals.clone(), false).expecting(&[Kind::Separable, Kind::Saturated]);
-    let outcome = prepared.run(folder, &start, &mut session, &mut meter);
+    // On a thread of the pool, for which each operation is no more than a call.
+    let outcome = rayon::scope(|_| prepared.run(folder, &start, &mut session, &mut meter));
     meter.end();
     let Outcome { ending: Ending::Finished, trainer: Some(trainer) } = outcome? else {
         let signal = signals.received().unwrap_or(crate::signals::INTERRUPT);

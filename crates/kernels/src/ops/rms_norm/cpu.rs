@@ -24,6 +24,7 @@ pub(super) fn forward(cpu: Cpu, x: &Tensor, weight: &[f32], eps: f32, y: &mut Op
             let y = &mut scratch.as_f32_mut()[..x.cols()];
             *inv_rms = cpu.run(Normalize { x: x.row(row), weight, eps, y });
             rounding.write(cpu, y, &mut out[..words]);
+            out[words..].fill(0);
         });
     });
     inv_rms

@@ -43,7 +43,7 @@ pub fn forward(
     assert_eq!(weight.len(), x.cols(), "one weight for each column");
     match device {
         Device::Cpu(cpu) => {
-            let mut y = Operand::zeros(device, precision, x.rows(), x.cols());
+            let mut y = Operand::unwritten(device, precision, x.rows(), x.cols());
             let inv_rms = cpu::forward(*cpu, x, weight, eps, &mut y);
             (y, inv_rms)
         }
@@ -78,7 +78,7 @@ pub fn backward(
                 assert_eq!(dweight.len(), x.cols(), "one gradient for each weight");
                 cpu::accumulate_dweight(*cpu, dy, saved, dweight);
             }
-            let mut dx = Tensor::zeros(device, x.rows(), x.cols());
+            let mut dx = Tensor::unwritten(device, x.rows(), x.cols());
             cpu::backward(*cpu, dy, saved, &mut dx);
             dx
         }

@@ -21,6 +21,7 @@ pub(super) fn forward(cpu: Cpu, gate_up: &Tensor, y: &mut Operand) {
             let (gate, up) = gate_up.row(row).split_at(width);
             cpu.run(Forward { gate, up, y });
             rounding.write(cpu, y, &mut out[..words]);
+            out[words..].fill(0);
         });
     });
 }

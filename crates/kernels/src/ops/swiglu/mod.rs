@@ -24,7 +24,7 @@ pub fn forward(device: &Device, precision: Precision, gate_up: &Tensor) -> Opera
     assert_eq!(gate_up.cols() % 2, 0, "as many gate columns as up columns");
     match device {
         Device::Cpu(cpu) => {
-            let mut y = Operand::zeros(device, precision, gate_up.rows(), gate_up.cols() / 2);
+            let mut y = Operand::unwritten(device, precision, gate_up.rows(), gate_up.cols() / 2);
             cpu::forward(*cpu, gate_up, &mut y);
             y
         }
@@ -47,7 +47,7 @@ pub fn backward(device: &Device, dy: &Tensor, gate_up: &Tensor) -> Tensor {
     assert_eq!((dy.rows(), 2 * dy.cols()), shape, "a gate and an up for each gradient");
     match device {
         Device::Cpu(cpu) => {
-            let mut dgate_up = Tensor::zeros(device, gate_up.rows(), gate_up.cols());
+            let mut dgate_up = Tensor::unwritten(device, gate_up.rows(), gate_up.cols());
             cpu::backward(*cpu, dy, gate_up, &mut dgate_up);
             dgate_up
         }
