@@ -1,5 +1,8 @@
 //! Commands and flags.
 
+mod download;
+mod sweep;
+
 use std::{fmt, path::PathBuf};
 
 use clap::{
@@ -7,6 +10,11 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use formats::Dtype;
+
+pub use self::{
+    download::{Download, RepoType},
+    sweep::Sweep,
+};
 
 /// Turn a language model and preference data into an aligned model.
 #[derive(Debug, Parser)]
