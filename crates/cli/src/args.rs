@@ -1,5 +1,8 @@
 //! Commands and flags.
 
+mod download;
+mod sweep;
+
 use std::{fmt, path::PathBuf};
 
 use clap::{
@@ -7,6 +10,11 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use formats::Dtype;
+
+pub use self::{
+    download::{Download, RepoType},
+    sweep::Sweep,
+};
 
 /// Turn a language model and preference data into an aligned model.
 #[derive(Debug, Parser)]
@@ -31,6 +39,8 @@ pub enum Command {
     /// Look at preference data, or write a sample of it.
     #[command(subcommand)]
     Data(Data),
+    /// Fetch models and datasets from the hub.
+    Download(Download),
     /// Generate one answer with a model, with or without an adapter.
     Generate(Generate),
     /// Talk with a model, and switch its adapter on and off to hear the difference.
@@ -68,26 +78,6 @@ pub struct Align {
     /// Keep no tokens and no reference log-probabilities for later runs.
     #[arg(long)]
     pub no_cache: bool,
-}
-
-/// Flags of `sweep`.
-#[derive(Debug, clap::Args)]
-pub struct Sweep {
-    /// The recipe with a table `sweep`, a YAML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Run only these, by the names that `--dry-run` shows; may be given many times.
-    #[arg(long, value_name = "NAME")]
-    pub only: Vec<String>,
-    /// Show the runs and stop.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Tell more: a line for each step.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// Set a key of every run, as `alignment.seed=1`; may be given many times.
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
 }
 
 /// Flags of `compare`.

@@ -2,10 +2,11 @@
 
 use std::{
     env,
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use hub::Caches;
+use hub::{Caches, Kind};
 
 use crate::failure::Failure;
 
@@ -22,6 +23,12 @@ pub fn lookup(name: &str) -> Option<String> {
 /// [`Failure::NoHome`] if no variable names a place.
 pub fn caches() -> Result<Caches, Failure> {
     Caches::from_environment(&lookup).ok_or(Failure::NoHome)
+}
+
+/// The folder of a dataset that is named by its hub id and lies in the cache.
+pub fn dataset(name: &str, caches: &Caches) -> Option<PathBuf> {
+    let found = hub::locate(Kind::Dataset, name, None, caches).ok()?;
+    found.commit.map(|_| found.path)
 }
 
 /// Seconds since 1970.

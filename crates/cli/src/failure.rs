@@ -152,6 +152,20 @@ pub enum Failure {
     /// Whoever read our output has gone.
     #[error("the output was closed")]
     Pipe,
+    /// A download was asked to stop; what came so far is kept.
+    #[error("the download was interrupted")]
+    DownloadStopped {
+        /// The signal's number.
+        signal: usize,
+    },
+    /// Only models or only datasets of a file that lists none.
+    #[error("`{}` lists no {kind}", path.display())]
+    NothingToFetch {
+        /// The file.
+        path: PathBuf,
+        /// Models or datasets.
+        kind: &'static str,
+    },
     /// The run was asked to stop, and saved a checkpoint if it had begun.
     #[error("training interrupted{}", saved(checkpoint.as_ref()))]
     Stopped {
@@ -183,6 +197,7 @@ impl Failure {
             ) => exit_code::RESOURCES,
             Self::NowhereToResume
             | Self::NoModel
+            | Self::NothingToFetch { .. }
             | Self::NoSuchRun { .. }
             | Self::Useless { .. }
             | Self::NotPairs { .. }
@@ -195,15 +210,17 @@ impl Failure {
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
             Self::Stopped { signal, .. }
+            | Self::DownloadStopped { signal }
             | Self::PairsStopped { signal, .. }
             | Self::Unfinished { signal }
                 if *signal == crate::signals::TERMINATE =>
             {
                 exit_code::TERMINATED
             }
-            Self::Stopped { .. } | Self::PairsStopped { .. } | Self::Unfinished { .. } => {
-                exit_code::INTERRUPTED
-            }
+            Self::Stopped { .. }
+            | Self::DownloadStopped { .. }
+            | Self::PairsStopped { .. }
+            | Self::Unfinished { .. } => exit_code::INTERRUPTED,
         }
     }
 
@@ -212,6 +229,10 @@ impl Failure {
         match self {
             Self::Train(error) => error.hint(),
             Self::Data(error) => error.hint(),
+            Self::Hub(hub::Error::Io(error)) => io_hint(error.kind()).map(|hint| {
+                let goes_on = "the same command goes on where it stopped";
+                if is_full(error.kind()) { format!("{hint}; {goes_on}") } else { hint.to_owned() }
+            }),
             Self::Hub(error) => error.hint(),
             Self::Run(error) => error.hint(),
             Self::Report(report::Error::Io(error)) | Self::Io(error) => {
@@ -234,6 +255,8 @@ impl Failure {
             Self::RunsFailed { .. } => {
                 Some("the same command runs those again, and no others".into())
             }
+            Self::DownloadStopped { .. } => hub::Error::Interrupted.hint(),
+            Self::NothingToFetch { .. } => Some("leave the flag away".into()),
             Self::Useless { hint, .. } => Some((*hint).into()),
             Self::NotPairs { .. } => Some("give `--output` another name".into()),
             Self::OtherPairs { .. } => {
@@ -261,6 +284,12 @@ impl Failure {
         }
         block(&self.to_string(), &causes, self.hint().as_deref())
     }
+}
+
+/// Whether there is no more room.
+fn is_full(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind;
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// What helps where the system refuses a file.
@@ -334,10 +363,18 @@ fn hub_code(error: &hub::Error) -> u8 {
     use hub::Error;
     match error {
         Error::NotFound { kind: hub::Kind::Dataset, .. } => exit_code::DATA,
-        Error::NotFound { .. } | Error::Incomplete { .. } | Error::NoWeights { .. } => {
-            exit_code::WEIGHTS
-        }
-        Error::BadId { .. } | Error::BadRevision { .. } => exit_code::RECIPE,
+        Error::NotFound { .. }
+        | Error::Incomplete { .. }
+        | Error::ManyModels { .. }
+        | Error::NoWeights { .. } => exit_code::WEIGHTS,
+        Error::BadId { .. }
+        | Error::BadRevision { .. }
+        | Error::Config { .. }
+        | Error::NoRepo { .. }
+        | Error::NoRevision { .. }
+        | Error::NoFile { .. }
+        | Error::NoMatch { .. }
+        | Error::Foreign { .. } => exit_code::RECIPE,
         Error::Interrupted => exit_code::INTERRUPTED,
         _ => exit_code::RESOURCES,
     }

@@ -17,7 +17,7 @@ use crate::{signals::Signals, terminal::Terminal};
 const BAR_CELLS: usize = 17;
 
 /// How often a line is written where nothing can be rewritten.
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows a run to people and passes on their wish to stop.
 #[derive(Debug)]
@@ -143,8 +143,9 @@ fn step_lines(step: &StepProgress, left: &str) -> (String, String) {
     )
 }
 
+/// A bar of which this fraction is full.
 #[expect(clippy::cast_sign_loss, reason = "the fraction is clamped")]
-fn bar(fraction: f64) -> String {
+pub(crate) fn bar(fraction: f64) -> String {
     let full = (fraction.clamp(0.0, 1.0) * BAR_CELLS as f64) as usize;
     format!("[{}{}]", "█".repeat(full), "░".repeat(BAR_CELLS - full))
 }

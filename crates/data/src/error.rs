@@ -144,7 +144,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NotFound { .. } => {
-                "check `dataset.path`; fetch a hub dataset with `trueup download` first".into()
+                "check `dataset.path`; fetch a hub dataset first: `trueup download --repo-type dataset ORG/NAME`".into()
             }
             Self::UnsupportedFormat { format, .. } => conversion_hint(format),
             Self::MissingField { expected, .. } => format!(

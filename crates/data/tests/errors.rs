@@ -66,7 +66,7 @@ fn errors_say_what_and_how_to_fix_it() {
         shown,
         str![[r#"
 error: dataset not found at "prefs"
-hint: check `dataset.path`; fetch a hub dataset with `trueup download` first
+hint: check `dataset.path`; fetch a hub dataset first: `trueup download --repo-type dataset ORG/NAME`
 
 error: cannot read the dataset
 

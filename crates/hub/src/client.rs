@@ -9,6 +9,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use crate::digest::{is_sha1, is_sha256};
 use crate::repo::{Repo, check_file_name};
 use crate::{Error, Result, Settings};
 
@@ -51,8 +52,19 @@ pub(crate) struct Stream {
 pub(crate) struct Listing {
     /// The commit that the revision stands for.
     pub(crate) commit: String,
-    /// The files' names, with folders.
-    pub(crate) files: Vec<String>,
+    /// The files, in the hub's order.
+    pub(crate) files: Vec<Listed>,
+}
+
+/// A file as a listing tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Its name, with folders.
+    pub(crate) name: String,
+    /// Its size, where it is told.
+    pub(crate) size_bytes: Option<u64>,
+    /// The name of its content, where it is told; see [`Remote::etag`].
+    pub(crate) etag: Option<String>,
 }
 
 impl Client {
@@ -131,9 +143,17 @@ impl Client {
         Ok(Stream { start, bytes: Box::new(answer.into_body().into_reader()) })
     }
 
-    /// Asks for the names of a repository's files.
+    /// What a listing told of a file at the repository's commit, if it told enough.
+    pub(crate) fn known(&self, repo: &Repo, file: &Listed) -> Option<Remote> {
+        let url = format!("{}/{}", self.settings.endpoint, repo.file_address(&file.name));
+        let Listed { size_bytes, etag, .. } = file;
+        let (commit, etag) = (repo.revision().to_owned(), etag.clone()?);
+        Some(Remote { url, etag, size_bytes: *size_bytes, commit })
+    }
+
+    /// Asks for a repository's files.
     pub(crate) fn list(&self, repo: &Repo) -> Result<Listing> {
-        let url = format!("{}/{}", self.settings.endpoint, repo.list_address());
+        let url = format!("{}/{}?blobs=true", self.settings.endpoint, repo.list_address());
         let mut request = self.agent.get(&url);
         if let Some(bearer) = self.bearer(&url) {
             request = request.header("authorization", bearer);
@@ -145,10 +165,10 @@ impl Client {
         let text = answer.body_mut().with_config().limit(LISTING_BYTES_MAX).read_to_string();
         let text = text.map_err(|error| unreachable(&url, error))?;
         let unusable = |what: String| Error::Answer { url: url.clone(), what };
-        let listed: Listed =
+        let listed: Siblings =
             serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
-        let files: Vec<String> = listed.siblings.into_iter().map(|file| file.rfilename).collect();
-        files.iter().try_for_each(|file| check_file_name(file))?;
+        let files: Vec<Listed> = listed.siblings.into_iter().map(Sibling::checked).collect();
+        files.iter().try_for_each(|file| check_file_name(&file.name))?;
         if !is_object_id(&listed.sha) {
             return Err(unusable(format!("the commit is `{}`", listed.sha)));
         }
@@ -190,20 +210,43 @@ impl Client {
                 Error::NoRepo { kind: repo.kind(), id, with_token }
             }
             (_, 404, Some(file)) => Error::NoFile { id, file: file.to_owned() },
-            _ => Error::Status { url: url.to_owned(), status },
+            _ => {
+                let pause = header(answer, "retry-after").and_then(|text| text.trim().parse().ok());
+                Error::Status { url: url.to_owned(), status, pause_secs: pause }
+            }
         }
     }
 }
 
 #[derive(serde::Deserialize)]
-struct Listed {
+struct Siblings {
     sha: String,
-    siblings: Vec<ListedFile>,
+    siblings: Vec<Sibling>,
 }
 
 #[derive(serde::Deserialize)]
-struct ListedFile {
+#[serde(rename_all = "camelCase")]
+struct Sibling {
     rfilename: String,
+    size: Option<u64>,
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(serde::Deserialize)]
+struct Lfs {
+    sha256: String,
+}
+
+impl Sibling {
+    /// The content's name is kept only where it can be checked: a SHA-256 or a Git object id.
+    fn checked(self) -> Listed {
+        let etag = match self.lfs {
+            Some(lfs) => Some(lfs.sha256).filter(|etag| is_sha256(etag)),
+            None => self.blob_id.filter(|etag| is_sha1(etag)),
+        };
+        Listed { name: self.rfilename, size_bytes: self.size, etag }
+    }
 }
 
 /// Certificates of the settings, else the built-in ones.

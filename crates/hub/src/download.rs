@@ -1,33 +1,12 @@
 //! One file into the Hugging Face cache: resumable, checked, and whole or absent.
 
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::ops::ControlFlow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::client::{Client, Remote};
-use crate::digest::{is_sha256, verify_sha256};
 use crate::repo::{Repo, check_file_name};
+use crate::transfer::{Job, Transfer, Watch, lock, patiently};
 use crate::{Caches, Error, Result};
-
-/// How much is read from the network at a time.
-const BUFFER_BYTES: usize = 1 << 18;
-
-/// The longest wait is this power of two times the first.
-const DELAY_DOUBLINGS_MAX: u32 = 5;
-
-/// How far a transfer is.
-#[derive(Debug, Clone, Copy)]
-pub struct Transfer<'a> {
-    /// The file's name in its repository.
-    pub file: &'a str,
-    /// Bytes on disk.
-    pub done_bytes: u64,
-    /// The file's size, where the server told it.
-    pub total_bytes: Option<u64>,
-}
-
-/// What is told about a transfer; `Break` stops it, and it can be taken up again.
-pub(crate) type Watch<'a> = &'a mut dyn FnMut(Transfer<'_>) -> ControlFlow<()>;
 
 /// Fetches one file of a repository, unless the cache has it, and gives its path in the snapshot.
 ///
@@ -46,32 +25,63 @@ pub fn fetch(
     file: &str,
     watch: Watch<'_>,
 ) -> Result<PathBuf> {
-    check_file_name(file)?;
-    let root = caches.hub.join(repo.folder_name());
-    let kept = cached(&root, repo.revision(), file);
-    if let Some(path) = kept.as_ref().filter(|_| client.settings().offline || is_commit(repo)) {
-        return Ok(path.clone());
-    }
-    if client.settings().offline {
-        return Err(Error::Offline { what: format!("{}/{file}", repo.id()) });
-    }
-    let remote = match patiently(client, &mut || client.describe(repo, file), &|| 0) {
-        Ok(remote) => remote,
-        Err(error @ Error::Unreachable { .. }) => return kept.ok_or(error),
-        Err(error) => return Err(error),
-    };
-    let blob = root.join("blobs").join(&remote.etag);
-    let path = root.join("snapshots").join(&remote.commit).join(file);
-    if !leads_to(&path, &blob) {
-        let _lock = lock(caches, repo, &remote.etag)?;
-        if !blob.is_file() {
-            let job = Job { client, repo, file, remote: &remote, blob: &blob };
-            job.run(watch)?;
+    Fetcher { client, caches, repo }.fetch_to_cache(file, None, watch)
+}
+
+/// What is needed to fetch the files of a repository.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetcher<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) caches: &'a Caches,
+    pub(crate) repo: &'a Repo,
+}
+
+impl Fetcher<'_> {
+    /// Fetches a file into the cache; see [`fetch`]. `known` is what a listing told of it.
+    pub(crate) fn fetch_to_cache(
+        &self,
+        file: &str,
+        known: Option<Remote>,
+        watch: Watch<'_>,
+    ) -> Result<PathBuf> {
+        let Self { client, caches, repo } = *self;
+        check_file_name(file)?;
+        let root = caches.hub.join(repo.folder_name());
+        let kept = cached(&root, repo.revision(), file);
+        if let Some(path) = kept.as_ref().filter(|_| client.settings().offline || is_commit(repo)) {
+            return Ok(path.clone());
         }
-        link(&blob, &path, file)?;
+        if client.settings().offline {
+            return Err(Error::Offline { what: format!("{}/{file}", repo.id()) });
+        }
+        let remote = match known.map_or_else(|| self.describe(file, watch), Ok) {
+            Ok(remote) => remote,
+            Err(error @ Error::Unreachable { .. }) => return kept.ok_or(error),
+            Err(error) => return Err(error),
+        };
+        let blob = root.join("blobs").join(&remote.etag);
+        let path = root.join("snapshots").join(&remote.commit).join(file);
+        if !leads_to(&path, &blob) {
+            let locks = caches.hub.join(".locks").join(repo.folder_name());
+            fs_err::create_dir_all(&locks)?;
+            fs_err::create_dir_all(root.join("blobs"))?;
+            let _lock = lock(&locks.join(format!("{}.lock", remote.etag)), file, watch)?;
+            if !blob.is_file() {
+                let partial = blob.with_extension("incomplete");
+                Job { client, repo, file, remote: &remote, partial, target: &blob }.run(watch)?;
+            }
+            link(&blob, &path, file)?;
+        }
+        write_ref(&root, repo.revision(), &remote.commit)?;
+        Ok(path)
     }
-    write_ref(&root, repo.revision(), &remote.commit)?;
-    Ok(path)
+
+    /// Asks for a file's identity, patiently.
+    pub(crate) fn describe(&self, file: &str, watch: Watch<'_>) -> Result<Remote> {
+        let transfer = Transfer { file, done_bytes: 0, total_bytes: None, wait: None };
+        let mut ask = |_: Watch<'_>| self.client.describe(self.repo, file);
+        patiently(self.client, transfer, watch, &mut ask, &|| 0)
+    }
 }
 
 /// The path of a file in the snapshot that a revision stands for, if it is there.
@@ -91,130 +101,6 @@ pub(crate) fn snapshot(root: &Path, revision: &str) -> Option<PathBuf> {
 /// A commit's files never change, so the cache's need no question.
 fn is_commit(repo: &Repo) -> bool {
     repo.revision().len() == 40 && repo.revision().bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Repeats what fails for a passing reason, with growing waits, as long as `done` grows or tries are left.
-fn patiently<T>(
-    client: &Client,
-    action: &mut dyn FnMut() -> Result<T>,
-    done: &dyn Fn() -> u64,
-) -> Result<T> {
-    let mut failures = 0;
-    loop {
-        let before = done();
-        let error = match action() {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        failures = if before < done() { 1 } else { failures + 1 };
-        if !error.is_passing() || failures > client.settings().retries {
-            return Err(error);
-        }
-        let doublings = (failures - 1).min(DELAY_DOUBLINGS_MAX);
-        std::thread::sleep(client.settings().retry_delay * 2u32.pow(doublings));
-    }
-}
-
-/// One blob to be fetched.
-struct Job<'a> {
-    client: &'a Client,
-    repo: &'a Repo,
-    file: &'a str,
-    remote: &'a Remote,
-    blob: &'a Path,
-}
-
-impl Job<'_> {
-    /// Fetches into `<blob>.incomplete`, checks, renames.
-    fn run(&self, watch: Watch<'_>) -> Result<()> {
-        let partial = self.blob.with_extension("incomplete");
-        let resumed = size(&partial) > 0;
-        self.transfer(&partial, watch)?;
-        if let Err(error) = self.check(&partial) {
-            fs_err::remove_file(&partial)?;
-            if !resumed {
-                return Err(error);
-            }
-            // An earlier process left something else behind; begin anew.
-            self.transfer(&partial, watch)?;
-            self.check(&partial)?;
-        }
-        fs_err::OpenOptions::new().write(true).open(&partial)?.sync_all()?;
-        Ok(fs_err::rename(&partial, self.blob)?)
-    }
-
-    fn check(&self, partial: &Path) -> Result<()> {
-        if is_sha256(&self.remote.etag) {
-            verify_sha256(partial, &self.remote.etag)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn transfer(&self, partial: &Path, watch: Watch<'_>) -> Result<()> {
-        patiently(self.client, &mut || self.append(partial, watch), &|| size(partial))
-    }
-
-    /// One request for what is not there yet.
-    fn append(&self, partial: &Path, watch: Watch<'_>) -> Result<()> {
-        let total_bytes = self.remote.size_bytes;
-        let mut out = fs_err::OpenOptions::new().create(true).append(true).open(partial)?;
-        let mut have = out.metadata()?.len();
-        if total_bytes.is_some_and(|total| total < have) {
-            out.set_len(0)?;
-            have = 0;
-        }
-        if total_bytes == Some(have) && have > 0 {
-            return Ok(());
-        }
-        let opened = self.client.open(self.repo, self.file, &self.remote.url, have);
-        if matches!(opened, Err(Error::Status { status: 416, .. })) {
-            out.set_len(0)?; // What is there does not fit what the server has.
-            return Err(self.broken(0, None));
-        }
-        let mut stream = opened?;
-        if stream.start != have {
-            out.set_len(0)?;
-            if stream.start != 0 {
-                return Err(self.broken(0, None));
-            }
-        }
-        out.seek(SeekFrom::End(0))?;
-        let mut done_bytes = stream.start;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            if watch(Transfer { file: self.file, done_bytes, total_bytes }).is_break() {
-                return Err(Error::Interrupted);
-            }
-            let count = match stream.bytes.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) => return Err(self.broken(done_bytes, Some(error))),
-            };
-            out.write_all(&buffer[..count])?;
-            done_bytes += count as u64;
-        }
-        if total_bytes.is_some_and(|total| total != done_bytes) {
-            return Err(self.broken(done_bytes, None));
-        }
-        Ok(())
-    }
-
-    fn broken(&self, done_bytes: u64, source: Option<std::io::Error>) -> Error {
-        let Remote { url, size_bytes, .. } = self.remote;
-        Error::Broken { url: url.clone(), done_bytes, total_bytes: *size_bytes, source }
-    }
-}
-
-/// Waits until no other process fetches this blob; the lock lasts as long as the file is open.
-fn lock(caches: &Caches, repo: &Repo, etag: &str) -> Result<fs_err::File> {
-    let locks = caches.hub.join(".locks").join(repo.folder_name());
-    fs_err::create_dir_all(&locks)?;
-    fs_err::create_dir_all(caches.hub.join(repo.folder_name()).join("blobs"))?;
-    let path = locks.join(format!("{etag}.lock"));
-    let file = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-    file.file().lock()?;
-    Ok(file)
 }
 
 /// Whether a path in a snapshot is this blob.
@@ -265,9 +151,4 @@ pub(crate) fn write_ref(root: &Path, revision: &str, commit: &str) -> Result<()>
     fresh.write_all(commit.as_bytes())?;
     fresh.persist(&path).map_err(|error| error.error)?;
     Ok(())
-}
-
-/// A file's size; 0 where there is none.
-fn size(path: &Path) -> u64 {
-    fs_err::metadata(path).map_or(0, |metadata| metadata.len())
 }

@@ -1,6 +1,7 @@
 //! What can go wrong while a model is looked for or fetched, and how to mend it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 use std::{io, iter};
 
 use crate::repo::Kind;
@@ -33,6 +34,14 @@ pub enum Error {
         path: PathBuf,
         /// The first thing that is not there.
         missing: String,
+    },
+    /// A repository in the cache with several GGUF files.
+    #[error("`{id}` has several models: {}", file_names(files))]
+    ManyModels {
+        /// The hub id.
+        id: String,
+        /// The files.
+        files: Vec<PathBuf>,
     },
     /// A text that cannot be a hub id.
     #[error("`{id}` is neither a path that exists nor a hub id")]
@@ -73,6 +82,8 @@ pub enum Error {
         url: String,
         /// The HTTP status.
         status: u16,
+        /// The pause that the server asked for, in seconds.
+        pause_secs: Option<u64>,
     },
     /// A server's answer lacks something, or makes no sense.
     #[error("`{url}` gave an answer that cannot be used: {what}")]
@@ -116,8 +127,46 @@ pub enum Error {
         /// The file.
         file: String,
     },
+    /// A pattern that means no file of a repository.
+    #[error("no file of `{id}` matches `{pattern}`")]
+    NoMatch {
+        /// The id.
+        id: String,
+        /// The pattern.
+        pattern: String,
+        /// Some of the files that there are.
+        files: String,
+    },
+    /// A file that asks for downloads and cannot be used.
+    #[error("{}{}: {what}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, where one is to blame.
+        line: Option<u64>,
+        /// What is wrong.
+        what: String,
+        /// How to fix it.
+        hint: String,
+    },
+    /// A file in the way of a download that no download made.
+    #[error("`{}` is not what the hub has, and no download made it", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A server sent something else than it announced.
+    #[error("what came from `{url}` has the checksum {got}, but it should have {want}")]
+    Corrupt {
+        /// The address.
+        url: String,
+        /// The checksum that was published.
+        want: String,
+        /// The checksum of what came.
+        got: String,
+    },
     /// A model without weights that can be read here.
-    #[error("`{id}` has no safetensors weights{}", if others.is_empty() { String::new() } else { format!(", but {others}") })]
+    #[error("`{id}` has no weights in safetensors or in one GGUF file{}", if others.is_empty() { String::new() } else { format!(", but {others}") })]
     NoWeights {
         /// The id.
         id: String,
@@ -199,69 +248,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// How to fix it, in arrow lines where there are several ways.
-    pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Self::NotFound { name, is_id: true, kind } => format!(
-                "download it first: `trueup download {}{name}`\na folder of that name would be used too",
-                flag(*kind)
-            ),
-            Self::NotFound { kind: Kind::Model, .. } => {
-                "check the path, or run `trueup finetune` first if that should have made it".into()
-            }
-            Self::NotFound { .. } => "check the path".into(),
-            Self::Incomplete { id, .. } => {
-                format!("`trueup download {id}` fetches what is missing")
-            }
-            Self::BadId { .. } => {
-                "check the path; a hub id is `org/name`, such as `HuggingFaceTB/SmolLM2-135M-Instruct`".into()
-            }
-            Self::BadRevision { .. } => "name a branch, a tag or a commit, such as `main`".into(),
-            Self::Offline { .. } => {
-                "unset `HF_HUB_OFFLINE`, or copy the model here and give its path".into()
-            }
-            Self::Unreachable { .. } => "check the connection and the proxy; `HF_ENDPOINT` names another hub, \
-                `SSL_CERT_FILE` other certificates; files already fetched stay where they are"
-                .into(),
-            Self::Status { status: 429, .. } => "the hub asks for a pause; try again in some minutes, \
-                and set `HF_TOKEN` for a higher limit"
-                .into(),
-            Self::Status { .. } | Self::Answer { .. } => {
-                "try again later; is `HF_ENDPOINT` the address of a hub?".into()
-            }
-            Self::NoRepo { with_token, .. } => {
-                format!("check the spelling; {}", token_advice(*with_token, "for a private one"))
-            }
-            Self::Gated { id, with_token } => format!(
-                "accept the terms on the page of `{id}`; {}",
-                token_advice(*with_token, "of the account that accepted them")
-            ),
-            Self::NoRevision { .. } => "check the spelling; without a revision `main` is used".into(),
-            Self::NoFile { .. } => "look at the repository's list of files".into(),
-            Self::NoWeights { id, others } if let Some(file) = gguf_of(others) => {
-                format!("name the file: `trueup download {id} --file {file}`")
-            }
-            Self::NoWeights { .. } => {
-                "pickled weights can run code and are not read; look for a conversion to safetensors".into()
-            }
-            Self::Checksum { path, .. } => format!("delete `{}` and fetch it again", path.display()),
-            Self::Broken { .. } | Self::Interrupted => "run the same command again: it goes on where it stopped".into(),
-            Self::Certificates { .. } => {
-                "`SSL_CERT_FILE` should name a PEM file of certificates".into()
-            }
-            Self::NoPython { .. } | Self::Pip { .. } => {
-                "any instruction-tuned model will do: give its folder or GGUF file with `--model`".into()
-            }
-            Self::NoSource { .. } => {
-                "give the folder or GGUF file of an instruction-tuned model with `--model`\n\
-                 or run it once where there is a network: the model stays in the cache"
-                    .into()
-            }
-            Self::Unpack { .. } | Self::NotPacked { .. } | Self::BadFileName { .. } | Self::Io(_) => {
-                return None;
-            }
-        };
-        Some(text)
+    /// How long the server wants to be left alone.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Status { pause_secs, .. } => pause_secs.map(Duration::from_secs),
+            _ => None,
+        }
     }
 
     /// Whether the same request may succeed a moment later.
@@ -286,30 +278,14 @@ fn noun(kind: Kind) -> &'static str {
     }
 }
 
-fn flag(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Model => "",
-        Kind::Dataset => "--dataset ",
-    }
-}
-
-fn token_advice(with_token: bool, whose: &str) -> String {
-    if with_token {
-        format!("the token that was sent must be one {whose}")
-    } else {
-        format!("set `HF_TOKEN` to a token {whose}")
-    }
-}
-
 fn of_total(total_bytes: Option<u64>) -> String {
     total_bytes.map(|total| format!(" of {total}")).unwrap_or_default()
 }
 
-/// The first GGUF file of a list.
-fn gguf_of(files: &str) -> Option<&str> {
-    files
-        .split(", ")
-        .find(|file| Path::new(file).extension().is_some_and(|ending| ending == "gguf"))
+/// The names of files, without their folders.
+fn file_names(files: &[PathBuf]) -> String {
+    let names = files.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// One line an attempt, with the causes behind it.
@@ -348,7 +324,7 @@ mod tests {
             (
                 Error::NotFound { kind: Kind::Dataset, name: id(), is_id: true },
                 "dataset not found at \"org/name\"\n\
-                 download it first: `trueup download --dataset org/name`\n\
+                 download it first: `trueup download --repo-type dataset org/name`\n\
                  a folder of that name would be used too",
             ),
             (
@@ -363,8 +339,8 @@ mod tests {
             ),
             (
                 Error::NoWeights { id: id(), others: "a.bin, b.gguf".into() },
-                "`org/name` has no safetensors weights, but a.bin, b.gguf\n\
-                 name the file: `trueup download org/name --file b.gguf`",
+                "`org/name` has no weights in safetensors or in one GGUF file, but a.bin, b.gguf\n\
+                 name the file: `trueup download org/name --include b.gguf`",
             ),
             (
                 Error::Broken { url: url(), done_bytes: 5, total_bytes: Some(9), source: None },
@@ -379,7 +355,7 @@ mod tests {
 
     #[test]
     fn only_what_passes_is_tried_again() {
-        let status = |status| Error::Status { url: String::new(), status };
+        let status = |status| Error::Status { url: String::new(), status, pause_secs: None };
         assert!(status(503).is_passing() && status(429).is_passing());
         assert!(!status(400).is_passing() && !status(416).is_passing());
         let unreachable =

@@ -43,7 +43,34 @@ pub fn locate(kind: Kind, name: &str, revision: Option<&str>, caches: &Caches) -
         return Err(Error::Incomplete { id: name.into(), path, missing });
     }
     let commit = path.file_name().map(|commit| commit.to_string_lossy().into_owned());
+    let path = match kind {
+        Kind::Model => only_gguf(name, &path)?.unwrap_or(path),
+        Kind::Dataset => path,
+    };
     Ok(Located { path, commit })
+}
+
+/// The GGUF file of a folder that has no other model.
+///
+/// # Errors
+/// [`Error::ManyModels`] if there are several.
+fn only_gguf(id: &str, folder: &Path) -> Result<Option<PathBuf>> {
+    let has = |name: &str| folder.join(name).exists();
+    if has("config.json") || has("adapter_config.json") {
+        return Ok(None);
+    }
+    let mut files = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "gguf") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    match &files[..] {
+        [_, _, ..] => Err(Error::ManyModels { id: id.into(), files }),
+        _ => Ok(files.pop()),
+    }
 }
 
 /// Whether a name that could be an id is meant as a file.
@@ -134,6 +161,26 @@ mod tests {
         }
         let error = locate(Kind::Model, "org/name", Some("v2"), &caches).unwrap_err();
         assert!(matches!(error, Error::NotFound { is_id: true, .. }));
+    }
+
+    #[test]
+    fn the_only_gguf_of_a_repository_is_its_model() {
+        let one =
+            [("refs/main", "abc"), ("snapshots/abc/README.md", ""), ("snapshots/abc/a.gguf", "")];
+        let (_folder, caches) = cache_with(&one);
+        let located = locate(Kind::Model, "org/name", None, &caches).unwrap();
+        assert_eq!(located.path, caches.hub.join("models--org--name/snapshots/abc/a.gguf"));
+        assert_eq!(located.commit.as_deref(), Some("abc"));
+
+        let (_folder, caches) = cache_with(&[&one[..], &[("snapshots/abc/b.gguf", "")]].concat());
+        let error = locate(Kind::Model, "org/name", None, &caches).unwrap_err();
+        assert_eq!(error.to_string(), "`org/name` has several models: a.gguf, b.gguf");
+        assert!(error.hint().unwrap().ends_with("snapshots/abc/a.gguf`"), "{error:?}");
+
+        let with_config = [&one[..], &[("snapshots/abc/config.json", "")]].concat();
+        let (_folder, caches) = cache_with(&with_config);
+        let located = locate(Kind::Model, "org/name", None, &caches).unwrap();
+        assert!(located.path.is_dir());
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::download::Transfer;
 use crate::locate::locate;
 use crate::repo::{Kind, Repo};
+use crate::transfer::Transfer;
 use crate::{Caches, Client, Error, Result, Selection, fetch_snapshot, verify_sha256, wheel};
 
 /// The hub id of the quickstart's model: 135 million weights, Apache-2.0.

@@ -250,7 +250,7 @@ fn a_file_that_is_not_what_was_published_is_refused() {
     file.bytes[50] ^= 1;
     let server = Server::start(&[("weights.bin", file.clone())]);
     let error = get(&server, &caches, "weights.bin").unwrap_err();
-    assert!(matches!(&error, Error::Checksum { want, .. } if *want == file.etag), "{error:?}");
+    assert!(matches!(&error, Error::Corrupt { want, .. } if *want == file.etag), "{error:?}");
     let blobs = caches.hub.join("models--org--name/blobs");
     assert_eq!(fs_err::read_dir(blobs).unwrap().count(), 0, "nothing wrong stays behind");
 }
@@ -311,6 +311,7 @@ fn a_model_is_its_weights_config_and_tokenizer() {
         fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     let want = [
+        "README.md",
         "config.json",
         "model-1-of-2.safetensors",
         "model-2-of-2.safetensors",
@@ -338,7 +339,10 @@ fn a_repository_of_pickles_is_refused_by_name() {
     let mut watch = |_: hub::Transfer<'_>| ControlFlow::Continue(());
     let error = fetch_snapshot(&server.client(), &caches, &repo(), &Selection::Model, &mut watch)
         .unwrap_err();
-    assert_eq!(error.to_string(), "`org/name` has no safetensors weights, but pytorch_model.bin");
+    assert_eq!(
+        error.to_string(),
+        "`org/name` has no weights in safetensors or in one GGUF file, but pytorch_model.bin"
+    );
 }
 
 #[test]

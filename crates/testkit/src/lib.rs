@@ -1,5 +1,6 @@
-//! Goldens, tolerances with their reasons, tiny models; for tests only.
+//! Goldens, tolerances with their reasons, tiny models, a hub on loopback; for tests only.
 
+pub mod hub_server;
 pub mod tolerance;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! A whole alignment run: from a recipe to an adapter, fresh or resumed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use data::{pack::PackSettings, template::Moment, tokenize::Example};
 use formats::peft::{self, Adapter};
@@ -32,6 +32,8 @@ pub struct Setting {
     pub model: PathBuf,
     /// The folder of `model.base_model`, if it lies on this machine.
     pub tokenizer: Option<PathBuf>,
+    /// Folders of the datasets that the recipe names by hub ids.
+    pub datasets: BTreeMap<String, PathBuf>,
     /// Folder of caches; none keeps nothing.
     pub caches: Option<PathBuf>,
     /// Bytes of memory that the run may use.
@@ -79,7 +81,7 @@ impl Prepared {
         let today = date.unwrap_or_else(|| setting.today.at_midnight());
         let (files, loaded) = rayon::join(
             || session.files(&setting.model, setting.tokenizer.as_deref(), today),
-            || prepare::load(&recipe),
+            || prepare::load(&recipe, &setting.datasets),
         );
         let (files, loaded) = (files?, loaded?);
         let asks_for_date = files.templates.iter().any(|(_, template)| template.asks_for_date());

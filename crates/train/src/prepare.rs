@@ -1,12 +1,16 @@
 //! From a recipe to tokens: the model's files are opened, the data is read, checked and tokenized.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use data::{
     Error as DataError,
     check::OnInvalid,
     dataset,
     layout::Shape,
+    read::Source,
     record::Record,
     report::DataReport,
     split,
@@ -117,12 +121,12 @@ pub struct Loaded {
     eval_report: Option<DataReport>,
 }
 
-/// Reads, checks and splits the recipe's data.
+/// Reads, checks and splits the recipe's data; `found` has the folders of hub ids.
 ///
 /// # Errors
 ///
 /// Data that cannot be used at all; single rows are dropped and counted.
-pub fn load(recipe: &recipe::Recipe) -> Result<Loaded, Error> {
+pub fn load(recipe: &recipe::Recipe, found: &BTreeMap<String, PathBuf>) -> Result<Loaded, Error> {
     let dataset = &recipe.dataset;
     let options = dataset::Options {
         policy: dataset.policy,
@@ -130,9 +134,16 @@ pub fn load(recipe: &recipe::Recipe) -> Result<Loaded, Error> {
         shapes: shapes(&recipe.alignment.objective),
         group_by_prompt: dataset.group_by_prompt,
     };
-    let loaded = dataset::load(&dataset.training_sources(), &options)?;
+    let located = |mut source: Source| {
+        if let Some(path) = source.path.to_str().and_then(|name| found.get(name)) {
+            source.path.clone_from(path);
+        }
+        source
+    };
+    let located = |sources: Vec<Source>| sources.into_iter().map(located).collect::<Vec<_>>();
+    let loaded = dataset::load(&located(dataset.training_sources()), &options)?;
     let mut eval_report = None;
-    let eval_sources = dataset.evaluation_sources();
+    let eval_sources = located(dataset.evaluation_sources());
     let (train, held_out) = match dataset.eval_fraction {
         Some(fraction) => {
             let split = split::by_prompt(loaded.records, fraction, recipe.alignment.seed)?;

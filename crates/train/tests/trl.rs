@@ -106,6 +106,7 @@ fn run(golden: &Golden, device: Device, extra: &str) -> Run {
         tokenizer: None,
         caches: None,
         memory: 1 << 30,
+        datasets: std::collections::BTreeMap::new(),
         today: Moment::date(2026, 1, 2).unwrap(),
     };
     let mut session = Session::default();

@@ -177,7 +177,15 @@ pub(super) fn setting(
         }
         Some(found.ok()?.path)
     });
+    let sources = recipe.dataset.training_sources().into_iter();
+    let sources = sources.chain(recipe.dataset.evaluation_sources());
+    let datasets = sources.filter_map(|source| {
+        let name = source.path.to_str()?.to_owned();
+        let path = environment::dataset(&name, &caches)?;
+        Some((name, path))
+    });
     Ok(Setting {
+        datasets: datasets.collect(),
         device: kernels::Device::cpu(),
         model,
         tokenizer,

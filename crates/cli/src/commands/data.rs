@@ -1,5 +1,7 @@
 //! `trueup data`: looking at preference data.
 
+use std::path::{Path, PathBuf};
+
 use data::{
     dataset::{self, Options},
     layout::{Fields, Shape},
@@ -8,6 +10,7 @@ use data::{
 
 use crate::{
     args::{DataCheck, DataSample},
+    environment,
     failure::Failure,
     terminal::Terminal,
 };
@@ -19,11 +22,16 @@ pub(super) fn check(args: &DataCheck, terminal: &Terminal) -> Result<(), Failure
         .with("prompt", &args.prompt_field)
         .with("chosen", &args.chosen_field)
         .with("rejected", &args.rejected_field);
-    let source = |path| Source {
+    let caches = environment::caches().ok();
+    let located = |path: &Path| {
+        let found = caches.as_ref().zip(path.to_str());
+        found.and_then(|(caches, name)| environment::dataset(name, caches))
+    };
+    let source = |path: &PathBuf| Source {
         split: args.split.clone(),
         layout,
         fields: fields.clone(),
-        ..Source::new(path)
+        ..Source::new(located(path).unwrap_or_else(|| path.clone()))
     };
     let sources: Vec<Source> = args.paths.iter().map(source).collect();
     let report = dataset::load(&sources, &Options::new(Shape::Pairs))?.report;

@@ -7,6 +7,7 @@ mod compare;
 mod cut;
 mod data;
 mod doctor;
+mod download;
 mod fuse;
 mod generate;
 mod pairs;
@@ -34,6 +35,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
+        Command::Download(args) => download::run(args, terminal),
         Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Chat(args) => chat::run(args, terminal),

@@ -5,6 +5,7 @@
 mod aixpert;
 mod chat;
 mod compare;
+mod download;
 mod equivalence;
 mod fuse;
 mod groups;

@@ -93,7 +93,7 @@ pub const KEYS: &[Key] = &[
     dataset(
         "path",
         "required",
-        "a file or folder of preferences, or a list of them; an item may be `{path, weight}`, where a weight of 2 takes every row twice an epoch and 0.5 half of them",
+        "a file or folder of preferences, a hub id that is in the Hugging Face cache, or a list of them; an item may be `{path, weight}`, where a weight of 2 takes every row twice an epoch and 0.5 half of them",
     ),
     dataset(
         "format",

@@ -4,6 +4,7 @@ mod show;
 mod tiny;
 
 use std::{
+    collections::BTreeMap,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -54,6 +55,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
         tokenizer: None,
         caches: Some(caches.own),
         memory: Memory::detect().usable().unwrap_or(u64::MAX),
+        datasets: BTreeMap::new(),
         today: Moment::from_unix_seconds(now).ok_or(Failure::Clock)?,
     };
     let out = root.join("run");
