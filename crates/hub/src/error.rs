@@ -319,7 +319,7 @@ mod tests {
                     is_id: false,
                 },
                 "model not found at \"./checkpoints/gpt2\"\n\
-                 check the path, or run `trueup finetune` first if that should have made it",
+                 check the path",
             ),
             (
                 Error::NotFound { kind: Kind::Dataset, name: id(), is_id: true },

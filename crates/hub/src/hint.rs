@@ -13,9 +13,6 @@ impl Error {
                 "download it first: `trueup download {}{name}`\na folder of that name would be used too",
                 flag(*kind)
             ),
-            Self::NotFound { kind: Kind::Model, .. } => {
-                "check the path, or run `trueup finetune` first if that should have made it".into()
-            }
             Self::NotFound { .. } => "check the path".into(),
             Self::Incomplete { id, .. } => {
                 format!("`trueup download {id}` fetches what is missing")
