@@ -43,6 +43,11 @@ pub fn recipe_path(root: &Path) -> PathBuf {
     root.join(RECIPE)
 }
 
+/// Whether the run in a folder is finished, for readers.
+pub fn is_finished(root: &Path) -> bool {
+    root.join(TRAINER_STATE).is_file()
+}
+
 /// A run folder, open for writing by this process alone.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -167,7 +172,7 @@ impl RunFolder {
 
     /// Whether [`RunFolder::finish`] was reached.
     pub fn is_finished(&self) -> bool {
-        self.root.join(TRAINER_STATE).is_file()
+        is_finished(&self.root)
     }
 }
 

@@ -16,7 +16,7 @@ mod trainer_state;
 pub use checkpoint::Checkpoint;
 pub use error::{Error, io_hint};
 pub use events::{Event, Events, Value, read as read_events};
-pub use folder::{RunFolder, events_path, recipe_path};
+pub use folder::{RunFolder, events_path, is_finished, recipe_path};
 pub use timings::Timings;
 pub use trainer_state::TrainerState;
 

@@ -84,9 +84,9 @@ const FINISHED: &str = "finished";
 
 /// How far the run in a folder is.
 fn state(folder: &Path) -> &'static str {
-    if folder.join("trainer_state.json").is_file() {
+    if run::is_finished(folder) {
         FINISHED
-    } else if folder.join("events.jsonl").is_file() {
+    } else if run::events_path(folder).is_file() {
         "begun"
     } else {
         "new"
