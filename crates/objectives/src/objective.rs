@@ -4,6 +4,7 @@ use crate::{
     Confidence, Error, FDivergence, Gdpo, Group, GroupTerm, Loss, Reliability, confidence, delta,
     error::{above_zero, at_least_zero, check, finite},
     ld_alpha,
+    stable::sigmoid,
 };
 
 /// What is minimized: a weighted sum of losses, changed by modifiers, with an optional term over
@@ -115,6 +116,12 @@ impl Objective {
             modifiers: Modifiers::default(),
             gdpo: None,
         }
+    }
+
+    /// What a pair whose rejected completion alone is not factual pulls with at the start, where
+    /// other pairs pull with a half: `sigmoid(beta * delta)`. `None` without `delta`.
+    pub fn contrast_weight(&self) -> Option<f64> {
+        self.modifiers.delta.map(|delta| sigmoid(self.beta * delta))
     }
 
     /// The name of the first loss, TRL's name where TRL has it.

@@ -229,3 +229,18 @@ fn orpo_prints_these_odds() {
     let log_odds = -((outcome.pair_loss / 0.1).exp_m1()).ln();
     near("log odds", &[log_odds], &[1.274_370], SIX_PRINTED_DIGITS);
 }
+
+/// The weights that the documents print for margins at a beta of 0.1.
+#[test]
+fn margins_have_the_printed_weights() {
+    let of = |delta| {
+        let mut objective = Objective::new(Loss::Sigmoid, 0.1);
+        objective.modifiers.delta = delta;
+        objective.contrast_weight()
+    };
+    assert_eq!(of(None), None);
+    for (delta, wanted) in [(0.0, 0.5), (10.0, 0.731_059), (50.0, 0.993_307), (100.0, 0.999_955)] {
+        let weight = of(Some(delta)).unwrap();
+        assert!((weight - wanted).abs() <= SIX_PRINTED_DIGITS, "{delta}: {weight}");
+    }
+}

@@ -189,9 +189,8 @@ impl Prepared {
         let mut remarks: Vec<String> =
             tally.map(|(what, count)| format!("rows: {count} {what}")).collect();
         let objective = &self.recipe.alignment.objective;
-        if let Some(delta) = objective.modifiers.delta {
-            // At the start the margin is that of the shift alone.
-            let weight = 1.0 / (1.0 + (-objective.beta * delta).exp());
+        let delta = objective.modifiers.delta.zip(objective.contrast_weight());
+        if let Some((delta, weight)) = delta {
             remarks.push(format!(
                 "delta {delta}: a pair whose rejected completion alone is not factual pulls with {weight:.4}, others with 0.5"
             ));

@@ -8,16 +8,11 @@ use train::recipe::SweepRun;
 const ALIKE: f64 = 0.01;
 
 /// The weight of each margin, and which of them are nearly the same; nothing without margins.
-///
-/// At the start, a pair whose rejected side alone is not factual has the gradient weight
-/// `sigmoid(beta * delta)`, and every other pair one half.
 pub(super) fn text(runs: &[SweepRun]) -> String {
     let mut margins: Vec<(f64, f64)> = Vec::new();
     for run in runs {
         let objective = &run.checked.recipe.alignment.objective;
-        if let Some(delta) = objective.modifiers.delta {
-            margins.push((delta, weight(objective.beta * delta)));
-        }
+        margins.extend(objective.modifiers.delta.zip(objective.contrast_weight()));
     }
     margins.sort_by(|left, right| left.1.total_cmp(&right.1).then(left.0.total_cmp(&right.0)));
     margins.dedup();
@@ -40,10 +35,6 @@ pub(super) fn text(runs: &[SweepRun]) -> String {
         }
     }
     text
-}
-
-fn weight(shift: f64) -> f64 {
-    1.0 / (1.0 + (-shift).exp())
 }
 
 #[cfg(test)]
