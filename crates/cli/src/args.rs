@@ -28,6 +28,8 @@ pub struct Args {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Fine-tune a model on texts, answers or conversations, as a recipe says.
+    Finetune(Align),
     /// Align a model with preference data, as a recipe says.
     Align(Align),
     /// Align many times, as the table `sweep` of a recipe says.
@@ -54,7 +56,7 @@ pub enum Command {
     Doctor,
 }
 
-/// Flags of `align`.
+/// Flags of `align` and `finetune`.
 #[derive(Debug, clap::Args)]
 pub struct Align {
     /// The recipe, a YAML file.
@@ -72,7 +74,7 @@ pub struct Align {
     /// Tell more: a line for each step.
     #[arg(long, short)]
     pub verbose: bool,
-    /// Set a key of the recipe, as `alignment.beta=0.3`; may be given many times.
+    /// Set a key of the recipe, as `section.key=value`; may be given many times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Keep no tokens and no reference log-probabilities for later runs.

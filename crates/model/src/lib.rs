@@ -33,5 +33,5 @@ pub use lora::{LoraSettings, Targets};
 pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
 pub use policy::{Pending, Policy, Training, Weights};
 pub use sampler::{Sampler, Sampling};
-pub use score::{Coefficient, CompletionScore, MicroBatch, Scored, Scores, Sequence};
+pub use score::{Coefficient, CompletionScore, Dropout, MicroBatch, Scored, Scores, Sequence};
 pub use weights::Checkpoint;

@@ -12,7 +12,7 @@ use kernels::{
 };
 
 use crate::{
-    Arena, Config, Decoder,
+    Arena, Config, Decoder, Dropout,
     decoder::{Group, Linear, Trained},
 };
 
@@ -26,7 +26,23 @@ pub(crate) struct Context<'a> {
     pub(crate) adapter: bool,
     pub(crate) positions: &'a [u32],
     pub(crate) branches: &'a Branches,
+    pub(crate) dropout: Option<&'a Dropout>,
 }
+
+impl<'a> Context<'a> {
+    /// A group of linears as the kernels take them, each dropping for itself.
+    pub(crate) fn projections(&self, layer: usize, group: Group) -> Vec<linear::Projection<'a>> {
+        let of_group = |(index, linear): (usize, &'a Linear)| {
+            let salt = (layer * Group::COUNT + group as usize) * GROUP_MAX + index;
+            let dropout = self.dropout.map(|dropout| dropout.of(salt as u64));
+            linear.projection(self.arena, (self.adapter, dropout))
+        };
+        self.decoder.blocks[layer].group(group).iter().enumerate().map(of_group).collect()
+    }
+}
+
+/// The most linears of a group.
+const GROUP_MAX: usize = 3;
 
 /// A value on the tape.
 pub(crate) struct Var<T> {
@@ -179,8 +195,7 @@ impl Tape {
         group: Group,
     ) -> Var<Tensor> {
         let linears = ctx.decoder.blocks[layer].group(group);
-        let projections: Vec<_> =
-            linears.iter().map(|linear| linear.projection(ctx.arena, ctx.adapter)).collect();
+        let projections = ctx.projections(layer, group);
         let (out, low) = linear::forward(ctx.device, &x.value, &projections);
         let needed =
             self.needs(x.id) || linears.iter().any(|linear| linear.trained != Trained::Nothing);
@@ -351,10 +366,7 @@ impl Pass<'_, '_> {
         want_dx: bool,
     ) -> Option<Tensor> {
         let linears = self.ctx.decoder.blocks[at.0].group(at.1);
-        let projections: Vec<_> = linears
-            .iter()
-            .map(|linear| linear.projection(self.ctx.arena, self.ctx.adapter))
-            .collect();
+        let projections = self.ctx.projections(at.0, at.1);
         let ranges = linears
             .iter()
             .flat_map(Linear::slots)

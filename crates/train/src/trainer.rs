@@ -9,10 +9,11 @@ use objectives::{Group, GroupOutcome, Objective, State};
 use crate::{
     Error, Watch,
     batches::{Batches, micro_batches},
+    imitation,
     metrics::Sums,
     moving::{MovingReference, Unstoppable},
     optimizer::Optimizer,
-    recipe::Evaluation,
+    recipe::{Evaluation, Finetuning},
     reference::ReferenceStore,
     rows,
     schedule::Schedule,
@@ -28,6 +29,10 @@ pub struct Trainer {
     pub optimizer: Optimizer,
     /// What the loss is.
     pub objective: Objective,
+    /// What there is beside it if completions are learned as they are.
+    pub finetuning: Option<Finetuning>,
+    /// The seed of what is random in a step.
+    pub seed: u64,
     /// What the loss remembers.
     pub state: State,
     /// The rate of every step.
@@ -127,7 +132,8 @@ impl Trainer {
         state.epoch = self.batches.epoch(step);
         let mut sums = Sums::default();
         let mut together = None;
-        if self.objective.is_batch_coupled() {
+        let tokens = rows.iter().map(|row| imitation::scored(&self.train[*row])).sum();
+        if self.finetuning.is_none() && self.objective.is_batch_coupled() {
             let Some(scores) = self.score_all(&rows, watch)? else { return Ok(None) };
             let groups = self.groups(&self.train, &rows, &scores)?;
             let judged = self.objective.evaluate(&mut state, &groups);
@@ -135,18 +141,26 @@ impl Trainer {
             together = Some(judged.groups);
         }
         let mut done = 0;
-        for batch in micro_batches(&self.train, &rows, self.routine.tokens_per_micro_batch) {
+        for mut batch in micro_batches(&self.train, &rows, self.routine.tokens_per_micro_batch) {
             if watch.interrupted() {
                 self.policy.arena_mut().clear_gradients();
                 return Ok(None);
             }
+            if let Some(finetuning) = self.finetuning {
+                let settings = (finetuning.lora_dropout, self.seed, step);
+                batch.rows.dropout = imitation::dropout(&batch.rows, &batch.pairs, settings);
+            }
             let pending = self.policy.forward(&batch.rows)?;
             let scores = by_row(&self.train, &batch.pairs, &pending.scores().completions);
-            let outcomes = if let Some(all) = &together {
-                all[done..][..batch.pairs.len()].to_vec()
-            } else {
-                let groups = self.groups(&self.train, &batch.pairs, &scores)?;
-                self.objective.evaluate(&mut state, &groups).groups
+            let outcomes = match &together {
+                Some(all) => all[done..][..batch.pairs.len()].to_vec(),
+                None if self.finetuning.is_some() => {
+                    imitation::outcomes(&scores, (rows.len(), tokens))
+                }
+                None => {
+                    let groups = self.groups(&self.train, &batch.pairs, &scores)?;
+                    self.objective.evaluate(&mut state, &groups).groups
+                }
             };
             done += batch.pairs.len();
             let examples = || batch.pairs.iter().map(|row| &self.train[*row]);
@@ -260,11 +274,16 @@ impl Trainer {
             scores.extend(by_row(&self.held_out, &batch.pairs, &scored));
             watch.progress(&Progress::Evaluation { done: scores.len(), total: all.len() });
         }
-        let groups = self.groups(&self.held_out, &all, &scores)?;
         let mut sums = Sums::default();
-        let judged = self.objective.evaluate(&mut self.state.clone(), &groups);
-        sums.kl = judged.kl;
-        let outcomes = judged.groups;
+        let outcomes = if self.finetuning.is_some() {
+            let tokens = self.held_out.iter().map(imitation::scored).sum();
+            imitation::outcomes(&scores, (all.len(), tokens))
+        } else {
+            let groups = self.groups(&self.held_out, &all, &scores)?;
+            let judged = self.objective.evaluate(&mut self.state.clone(), &groups);
+            sums.kl = judged.kl;
+            judged.groups
+        };
         for ((example, scores), outcome) in self.held_out.iter().zip(&scores).zip(&outcomes) {
             sums.add(example, scores, outcome);
         }

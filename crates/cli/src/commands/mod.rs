@@ -17,6 +17,8 @@ mod sweep;
 mod sweep_margins;
 mod sweep_plan;
 
+use train::recipe::Purpose;
+
 use crate::{
     args::{Command, Data},
     failure::Failure,
@@ -30,7 +32,8 @@ use crate::{
 /// Whatever the command fails with.
 pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
     match command {
-        Command::Align(args) => align::run(args, terminal),
+        Command::Finetune(args) => align::run(args, Purpose::Finetune, terminal),
+        Command::Align(args) => align::run(args, Purpose::Align, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),

@@ -7,6 +7,7 @@ mod chat;
 mod compare;
 mod download;
 mod equivalence;
+mod finetune_keys;
 mod fuse;
 mod groups;
 mod home;

@@ -12,7 +12,7 @@ use crate::cpu::pack::{operand_as_lines, rows_as_columns, rows_as_lines};
 use crate::cpu::round::Rounding;
 use crate::cpu::tiles::Shared;
 use crate::cpu::words::{Words, with_scratch};
-use crate::{Cpu, Device, Operand, Tensor, Weight};
+use crate::{Cpu, Device, Dropout, Operand, Tensor, Weight};
 
 /// The bytes of left rows that a thread keeps in its second-level cache.
 const LEFT_BYTES: usize = 384 << 10;
@@ -136,7 +136,9 @@ pub(super) fn forward(
         .map(|p| p.lora.map(|lora| Panels::of_transposed((cpu, x.rounding()), lora.a, x.cols())))
         .collect();
     let loras: Vec<Option<Lora<'_>>> = projections.iter().map(|p| p.lora).collect();
-    let low = narrow((device, cpu), &vec![x; projections.len()], &loras, &by_rank);
+    let dropped = dropped((device, cpu), x, &loras);
+    let inputs: Vec<&Operand> = dropped.iter().map(|it| it.as_ref().unwrap_or(x)).collect();
+    let low = narrow((device, cpu), &inputs, &loras, &by_rank);
     let by_output: Vec<Option<Panels>> = loras
         .iter()
         .map(|l| l.map(|lora| Panels::of_transposed((cpu, x.rounding()), lora.b, lora.rank)))
@@ -170,6 +172,16 @@ pub(super) fn forward(
         }
     });
     (y, low)
+}
+
+/// What each adapter sees of the input, where it is not all.
+fn dropped(
+    arithmetic: (&Device, Cpu),
+    x: &Operand,
+    loras: &[Option<Lora<'_>>],
+) -> Vec<Option<Operand>> {
+    let of = |lora: &Option<Lora<'_>>| Some(lora.as_ref()?.dropout?.of(arithmetic, x));
+    loras.iter().map(of).collect()
 }
 
 /// `scale * input * panels` of each adapter, rounded: `s` from `x`, `ds` from `dy`.
@@ -252,7 +264,16 @@ pub(super) fn backward(
         .collect();
     let ds = narrow((device, cpu), &dys.iter().collect::<Vec<_>>(), &loras, &by_rank);
     let pass = Pass { cpu, element: x.element(), projections, dys: &dys, ds: &ds };
-    pass.add_to_inner(x, grads);
+    let is_trained = |grad: &ProjectionGrad<'_>| matches!(grad, ProjectionGrad::Lora { .. });
+    let trained: Vec<_> =
+        loras.iter().zip(grads.iter()).map(|(l, grad)| l.filter(|_| is_trained(grad))).collect();
+    let dropped = dropped((device, cpu), x, &trained);
+    pass.add_to_inner(x, grads, |owner| dropped[owner].is_none());
+    for (owner, x) in dropped.iter().enumerate() {
+        if let Some(x) = x {
+            pass.add_to_inner(x, grads, |other| other == owner);
+        }
+    }
     pass.add_to_outer(saved.low, grads);
     want_dx.then(|| pass.input_gradient(device, x))
 }
@@ -304,16 +325,46 @@ impl Pass<'_> {
                 // The first projection's product replaces what was in the memory.
                 let mode = if owner == 0 { Mode::Replace } else { Mode::Add };
                 self.add_turned((projection.weight, mode), panels.clone(), left, tile);
-                if let (Some(ds), Some(by_input)) = (&self.ds[owner], &by_input[owner]) {
-                    let left = ds.left().row_range(rows.clone());
-                    for index in panels.clone() {
-                        let (panel, out) = (by_input.get(index), &mut tile(index));
-                        product((self.cpu, self.element), left, panel, out, Mode::Add);
-                    }
+                let (Some(ds), Some(by_input)) = (&self.ds[owner], &by_input[owner]) else {
+                    continue;
+                };
+                let left = ds.left().row_range(rows.clone());
+                for index in panels.clone() {
+                    let panel = by_input.get(index);
+                    let Some(dropout) = projection.lora.and_then(|lora| lora.dropout) else {
+                        product((self.cpu, self.element), left, panel, &mut tile(index), Mode::Add);
+                        continue;
+                    };
+                    let cols = panel_columns(index, inputs);
+                    self.add_dropped(&dropout, (left, panel), (rows.clone(), cols), target);
                 }
             }
         });
         dx
+    }
+
+    /// Adds `drop(left * panel)` to a tile, which nobody else may touch.
+    fn add_dropped(
+        &self,
+        dropout: &Dropout<'_>,
+        (left, panel): (Left<'_>, &[u32]),
+        (rows, cols): (Range<usize>, Range<usize>),
+        target: Shared<'_>,
+    ) {
+        with_scratch(rows.len() * PANEL, |scratch| {
+            let values = &mut scratch.as_f32_mut()[..rows.len() * PANEL];
+            let mut out = Out::new(values, PANEL, PANEL);
+            product((self.cpu, self.element), left, panel, &mut out, Mode::Replace);
+            for (row, values) in rows.zip(values.chunks_exact_mut(PANEL)) {
+                let values = &mut values[..cols.len()];
+                dropout.apply(self.cpu, row, cols.start, values);
+                // SAFETY: the caller has the tile for itself, and no other view of it lives.
+                let sums = unsafe { target.slice(row, cols.clone()) };
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += *value;
+                }
+            }
+        });
     }
 
     /// Adds `left * W` for some panels of inputs, or replaces what is there.
@@ -339,10 +390,16 @@ impl Pass<'_> {
         }
     }
 
-    /// `dA += ds^T x` and `dW += dy^T x`: each panel of the input is packed once for all.
-    fn add_to_inner(&self, x: &Operand, grads: &mut [ProjectionGrad<'_>]) {
+    /// `dA += ds^T x` and `dW += dy^T x` for those that take this input: each panel of it is packed
+    /// once for all.
+    fn add_to_inner(
+        &self,
+        x: &Operand,
+        grads: &mut [ProjectionGrad<'_>],
+        takes: impl Fn(usize) -> bool,
+    ) {
         let mut sums = Vec::new();
-        for (owner, grad) in grads.iter_mut().enumerate() {
+        for (owner, grad) in grads.iter_mut().enumerate().filter(|(owner, _)| takes(*owner)) {
             let (left, values) = match (grad, &self.ds[owner]) {
                 (ProjectionGrad::Lora { a, .. }, Some(ds)) => (ds, &mut **a),
                 (ProjectionGrad::Full { weight, .. }, _) => (&self.dys[owner], &mut **weight),
