@@ -66,7 +66,7 @@ impl Dropout<'_> {
     }
 }
 
-/// A number whose bits all depend on all bits of another one (Steele et al. 2014, SplitMix64).
+/// A number whose bits all depend on all bits of another one (Steele et al. 2014, `SplitMix64`).
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

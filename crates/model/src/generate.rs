@@ -7,8 +7,8 @@ use kernels::{
 
 use crate::{
     Error, Policy, Sampler,
+    context::{Context, decoder_heads, score_scale},
     decoder::Group,
-    tape::{Context, decoder_heads, score_scale},
 };
 
 /// One sequence in the making: the keys and values of what was read so far.

@@ -7,6 +7,7 @@
 mod adapter;
 mod arena;
 mod config;
+mod context;
 mod decoder;
 mod error;
 mod export;

@@ -14,8 +14,9 @@ use kernels::{
 use crate::{
     Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, MicroBatch, RopeScaling,
     Scores,
+    context::Context,
     decoder::{Block, Linear, Trainable, Trained},
-    tape::{Context, Norm, Tape, Var},
+    tape::{Norm, Tape, Var},
     weights::TensorRows,
 };
 

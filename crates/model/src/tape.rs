@@ -7,42 +7,15 @@
 use std::rc::Rc;
 
 use kernels::{
-    Branches, Device, Heads, Operand, Precision, Tensor,
+    Device, Operand, Tensor,
     ops::{attention, embedding, linear, residual, rms_norm, rope, rows, swiglu},
 };
 
 use crate::{
-    Arena, Config, Decoder, Dropout,
+    Arena, Decoder,
+    context::{Context, attention_shape, heads},
     decoder::{Group, Linear, Trained},
 };
-
-/// What every operation reads.
-#[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
-    pub(crate) device: &'a Device,
-    pub(crate) precision: Precision,
-    pub(crate) decoder: &'a Decoder,
-    pub(crate) arena: &'a Arena,
-    pub(crate) adapter: bool,
-    pub(crate) positions: &'a [u32],
-    pub(crate) branches: &'a Branches,
-    pub(crate) dropout: Option<&'a Dropout>,
-}
-
-impl<'a> Context<'a> {
-    /// A group of linears as the kernels take them, each dropping for itself.
-    pub(crate) fn projections(&self, layer: usize, group: Group) -> Vec<linear::Projection<'a>> {
-        let of_group = |(index, linear): (usize, &'a Linear)| {
-            let salt = (layer * Group::COUNT + group as usize) * GROUP_MAX + index;
-            let dropout = self.dropout.map(|dropout| dropout.of(salt as u64));
-            linear.projection(self.arena, (self.adapter, dropout))
-        };
-        self.decoder.blocks[layer].group(group).iter().enumerate().map(of_group).collect()
-    }
-}
-
-/// The most linears of a group.
-const GROUP_MAX: usize = 3;
 
 /// A value on the tape.
 pub(crate) struct Var<T> {
@@ -435,24 +408,6 @@ fn add_to(device: &Device, sum: &mut Rc<Tensor>, term: &Tensor) {
 /// The value itself if nobody else holds it, else a copy.
 fn owned(value: Rc<Tensor>) -> Tensor {
     Rc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone())
-}
-
-fn heads(ctx: &Context<'_>) -> Heads {
-    decoder_heads(&ctx.decoder.config)
-}
-
-/// How a decoder's queries, keys and values divide into heads.
-pub(crate) fn decoder_heads(config: &Config) -> Heads {
-    Heads { query: config.heads, key_value: config.kv_heads, dim: config.head_dim }
-}
-
-pub(crate) fn attention_shape<'a>(ctx: &Context<'a>) -> attention::Shape<'a> {
-    attention::Shape { branches: ctx.branches, heads: heads(ctx), scale: score_scale(ctx) }
-}
-
-/// What attention scores are multiplied by.
-pub(crate) fn score_scale(ctx: &Context<'_>) -> f32 {
-    1.0 / (ctx.decoder.config.head_dim as f32).sqrt()
 }
 
 fn norm_weight(decoder: &Decoder, norm: Norm) -> (&[f32], Option<usize>) {

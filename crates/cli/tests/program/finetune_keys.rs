@@ -324,3 +324,36 @@ fn fine_tuning_goes_on_where_it_stopped() {
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     home.assert_same("whole", "half");
 }
+
+/// The road of a model: fine-tuned as the recipe in `recipes` says, fused, aligned.
+#[test]
+fn a_model_is_fine_tuned_fused_and_aligned() {
+    let home = home();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/finetune.yaml");
+    home.write("recipe.yaml", &fs_err::read_to_string(recipe).unwrap());
+    home.write("rows.jsonl", &fs_err::read_to_string(home.path("pairs.jsonl")).unwrap());
+    let model = format!("model.path={}", testkit::golden("trl/chat").display());
+    let output = home.output("tuned", &["--set", &model]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let losses: Vec<f64> =
+        home.events("tuned").iter().filter_map(|event| event["eval_loss"].as_f64()).collect();
+    assert_eq!(losses.len(), 1, "evaluated at the end");
+
+    let fused = home.program(&["fuse", "--adapter", "tuned", "--output", "fused"]);
+    assert!(fused.status.success(), "{}", String::from_utf8_lossy(&fused.stderr));
+    let pair = json!({"prompt": "Say 1", "chosen": "it is 1", "rejected": "ask somebody"});
+    home.write("preferences.jsonl", &lines(&[pair]));
+    home.write(
+        "align.yaml",
+        "model: {path: fused}\ndataset: {path: preferences.jsonl}\n\
+         alignment: {output_dir: aligned, max_steps: 1}\n",
+    );
+    let aligned = home.program(&["align", "--config", "align.yaml"]);
+    assert!(aligned.status.success(), "{}", String::from_utf8_lossy(&aligned.stderr));
+
+    // An adapter is no model: the way on is told.
+    home.write("align.yaml", "model: {path: tuned}\ndataset: {path: preferences.jsonl}\n");
+    let refused = home.program(&["align", "--config", "align.yaml"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(4) && told.contains("trueup fuse"), "{told}");
+}

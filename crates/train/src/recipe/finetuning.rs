@@ -58,7 +58,7 @@ pub(super) fn read(
     section: &mut Section<'_>,
     around: Around<'_>,
     notes: &mut Vec<Note>,
-) -> Option<(Alignment, usize)> {
+) -> (Alignment, usize) {
     let has_adapter = around.model.is_some_and(|model| model.adapter.is_some());
     let (tuning, is_quantized, lora_dropout) = method(section, has_adapter, notes);
     let save_steps = section.count("save_steps", 1).unwrap_or(500);
@@ -107,7 +107,7 @@ pub(super) fn read(
             .word("gradient_checkpointing", "gradient_checkpointing", alignment::CHECKPOINTING)
             .flatten(),
     };
-    Some((alignment, max_length))
+    (alignment, max_length)
 }
 
 /// What is trained, whether over 4-bit weights, and the dropout.

@@ -216,8 +216,9 @@ fn from_tree(
             section("alignment", &entries, problems, |it| alignment::read(it, around, notes))
         }
         Purpose::Finetune => {
-            let read =
-                section("training", &entries, problems, |it| finetuning::read(it, around, notes));
+            let read = section("training", &entries, problems, |it| {
+                Some(finetuning::read(it, around, notes))
+            });
             read.map(|(alignment, max_length)| {
                 if let Some(dataset) = &mut dataset {
                     dataset.lengths.max_length = Some(max_length);

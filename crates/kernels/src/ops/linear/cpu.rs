@@ -4,14 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::panels::{Panels, columns_of};
 use super::{Lora, Projection, ProjectionGrad, Saved};
 use crate::cpu::gemm::{
     Element, Left, Mode, Out, PANEL, TILE_ROWS, panel_count, panel_words, product,
 };
-use crate::cpu::pack::{operand_as_lines, rows_as_columns, rows_as_lines};
-use crate::cpu::round::Rounding;
 use crate::cpu::tiles::Shared;
-use crate::cpu::words::{Words, with_scratch};
+use crate::cpu::words::with_scratch;
 use crate::{Cpu, Device, Dropout, Operand, Tensor, Weight};
 
 /// The bytes of left rows that a thread keeps in its second-level cache.
@@ -27,74 +26,6 @@ const TURNED_PANELS: usize = 16;
 const TURNED_GROUP: usize = 3;
 /// The rows of a sum over rows that are packed at a time.
 const SUM_ROWS: usize = 2048;
-
-/// A processor and the rounding of its operands.
-type Arithmetic = (Cpu, Rounding);
-
-/// Several panels of the same number of words, one after the other.
-struct Panels {
-    words: usize,
-    data: Words,
-}
-
-impl Panels {
-    /// `count` panels of `words` words a column, each filled by `fill(index, panel)`.
-    fn new(count: usize, words: usize, fill: impl Fn(usize, &mut [u32]) + Sync) -> Self {
-        let mut data = Words::zeros(count * panel_words(words));
-        if words > 0 {
-            let panels = data[..].par_chunks_exact_mut(panel_words(words)).take(count);
-            panels.enumerate().for_each(|(index, panel)| fill(index, panel));
-        }
-        Self { words, data }
-    }
-
-    /// The rows of a row-major matrix as columns: the right side of `x * values^T`.
-    fn of_transposed((cpu, rounding): Arithmetic, values: &[f32], cols: usize) -> Self {
-        let rows = values.len() / cols;
-        Self::new(panel_count(rows), rounding.element().words(cols), |index, panel| {
-            let first = index * PANEL;
-            let read = |row: usize, out: &mut [f32]| {
-                out.copy_from_slice(&values[(first + row) * cols..(first + row + 1) * cols]);
-            };
-            let count = (rows - first).min(PANEL);
-            rows_as_columns((cpu, rounding), (count, cols), read, panel);
-        })
-    }
-
-    /// The columns of a row-major matrix: the right side of `x * values`.
-    fn of((cpu, rounding): Arithmetic, values: &[f32], cols: usize) -> Self {
-        let rows = values.len() / cols;
-        Self::new(panel_count(cols), rounding.element().words(rows), |index, panel| {
-            let columns = index * PANEL..cols.min((index + 1) * PANEL);
-            let source = |row: usize| &values[row * cols..(row + 1) * cols][columns.clone()];
-            rows_as_lines((cpu, rounding), 0..rows, source, panel);
-        })
-    }
-
-    /// The columns of an operand.
-    fn of_operand(cpu: Cpu, operand: &Operand) -> Self {
-        let words = operand.element().words(operand.rows());
-        Self::new(panel_count(operand.cols()), words, |index, panel| {
-            columns_of(cpu, operand, index, 0..operand.rows(), panel);
-        })
-    }
-
-    fn get(&self, index: usize) -> &[u32] {
-        let words = panel_words(self.words);
-        &self.data[index * words..(index + 1) * words]
-    }
-
-    /// Some words of every column of a panel.
-    fn part(&self, index: usize, words: &Range<usize>) -> &[u32] {
-        &self.get(index)[panel_words(words.start)..panel_words(words.end)]
-    }
-}
-
-/// Packs 32 columns of some rows of an operand as the lines of a panel.
-fn columns_of(cpu: Cpu, operand: &Operand, index: usize, rows: Range<usize>, panel: &mut [u32]) {
-    let row_words = |row| operand.row_words(row);
-    operand_as_lines((cpu, operand.element()), rows, index * PANEL, row_words, panel);
-}
 
 /// The rows of each block: so many that they stay in the cache, in whole register tiles.
 fn block_rows(left_words: usize, rows_max: usize) -> usize {

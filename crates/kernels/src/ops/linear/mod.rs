@@ -16,6 +16,7 @@
 //! sum of their input gradients needs no further pass.
 
 pub(crate) mod cpu;
+mod panels;
 pub mod reference;
 #[cfg(test)]
 mod tests;
