@@ -14,7 +14,7 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only objectives|training] [--model FOLDER] [--data FILE] [--case NAME]
+  parity [--only templates|greedy|objectives|training] [--model FOLDER] [--data FILE] [--case NAME]
                     compare the losses of TRL and of this program, then train with both from the same
                     point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
                     tiny models are used
@@ -59,10 +59,13 @@ fn run() -> anyhow::Result<()> {
 
 /// The options of `parity`.
 fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
+    use parity::Stage::{Greedy, Training};
     let mut asked = parity::Asked::default();
     for option in words.chunks(2) {
         match *option {
             ["--only", "objectives"] => asked.stage = Some(parity::Stage::Objectives),
+            ["--only", "templates"] => asked.stage = Some(parity::Stage::Templates),
+            ["--only", "greedy"] => asked.stage = Some(parity::Stage::Greedy),
             ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
             ["--model", folder] => asked.model = Some(Path::new(folder)),
             ["--data", file] => asked.data = Some(Path::new(file)),
@@ -70,13 +73,20 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
             _ => bail!("`parity` has no option `{}`\n\n{HELP}", option.join(" ")),
         }
     }
-    // Both say something about training.
+    ensure!(
+        asked.case.is_none() || asked.stage.is_none_or(|stage| stage == Training),
+        "only training takes `--case`"
+    );
+    ensure!(
+        asked.model.is_none() || asked.stage.is_none_or(|it| [Greedy, Training].contains(&it)),
+        "only training and `--only greedy` take `--model`"
+    );
+    ensure!(
+        asked.model.is_some() || asked.stage != Some(Greedy),
+        "`--only greedy` needs `--model`"
+    );
     if asked.model.is_some() || asked.case.is_some() {
-        ensure!(
-            asked.stage != Some(parity::Stage::Objectives),
-            "`--only objectives` takes neither `--model` nor `--case`"
-        );
-        asked.stage = Some(parity::Stage::Training);
+        asked.stage = asked.stage.or(Some(Training));
     }
     ensure!(asked.model.is_some() || asked.data.is_none(), "`--data` needs `--model`");
     Ok(asked)

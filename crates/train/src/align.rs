@@ -12,6 +12,7 @@ use run::RunFolder;
 use crate::{
     Error, Session, Watch,
     batches::Batches,
+    metrics::Sums,
     moving::MovingReference,
     optimizer::Optimizer,
     prepare::{self, ModelFiles, Pairs},
@@ -19,7 +20,7 @@ use crate::{
     reference::{ReferenceStore, StoreKey},
     run_log::{LogSettings, RunLog, read_checkpoint},
     schedule::Schedule,
-    trainer::{Routine, Trainer, complete_reference},
+    trainer::{Judged, Routine, Trainer, complete_reference},
     training::{Ending, train},
 };
 
@@ -238,6 +239,22 @@ impl Prepared {
         };
         let ending = train(&mut trainer, &mut log, watch)?;
         Ok(Outcome { ending, trainer: Some(trainer) })
+    }
+
+    /// Evaluates on the rows that a run would train on, without training; `None` if the watcher
+    /// asked to stop on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn evaluate(
+        &self,
+        session: &mut Session,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<(Sums, Vec<Judged>)>, Error> {
+        let Some(mut trainer) = self.trainer(session, watch)? else { return Ok(None) };
+        trainer.held_out = std::mem::take(&mut trainer.train);
+        trainer.judge(true, watch).map(Some)
     }
 
     /// Loads the model and completes the reference; `None` if the watcher asked to stop.

@@ -64,6 +64,21 @@ pub struct Posterior {
     pub margin: f64,
 }
 
+/// What is said of a row, its completions in their order: the chosen one first.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Judged {
+    /// The row.
+    pub id: String,
+    /// Log-probability of each completion, in nats.
+    pub logps: Vec<f64>,
+    /// Scored tokens of each completion.
+    pub tokens: Vec<u32>,
+    /// Implicit reward of each completion.
+    pub rewards: Vec<f64>,
+    /// What the row costs.
+    pub loss: f64,
+}
+
 /// When a run saves and evaluates.
 #[derive(Clone, Debug)]
 pub struct Routine {
@@ -267,6 +282,19 @@ impl Trainer {
     ///
     /// A reference value that is missing.
     pub fn evaluate(&self, adapter: bool, watch: &mut dyn Watch) -> Result<Sums, Error> {
+        Ok(self.judge(adapter, watch)?.0)
+    }
+
+    /// The same, with what is said of each row.
+    ///
+    /// # Errors
+    ///
+    /// A reference value that is missing.
+    pub fn judge(
+        &self,
+        adapter: bool,
+        watch: &mut dyn Watch,
+    ) -> Result<(Sums, Vec<Judged>), Error> {
         let all: Vec<usize> = (0..self.held_out.len()).collect();
         let mut scores = Vec::with_capacity(all.len());
         for batch in micro_batches(&self.held_out, &all, self.routine.tokens_per_micro_batch) {
@@ -284,10 +312,18 @@ impl Trainer {
             sums.kl = judged.kl;
             judged.groups
         };
+        let mut rows = Vec::with_capacity(all.len());
         for ((example, scores), outcome) in self.held_out.iter().zip(&scores).zip(&outcomes) {
             sums.add(example, scores, outcome);
+            rows.push(Judged {
+                id: example.id.clone(),
+                logps: scores.iter().map(|score| score.logp).collect(),
+                tokens: scores.iter().map(|score| score.token_count).collect(),
+                rewards: outcome.rewards.clone(),
+                loss: outcome.loss,
+            });
         }
-        Ok(sums)
+        Ok((sums, rows))
     }
 
     /// How likely each row's label is right, by RE-PO under the weights as they are; least likely

@@ -8,6 +8,7 @@ mod cut;
 mod data;
 mod doctor;
 mod download;
+mod eval;
 mod fuse;
 mod generate;
 mod pairs;
@@ -34,6 +35,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
     match command {
         Command::Finetune(args) => align::run(args, Purpose::Finetune, terminal),
         Command::Align(args) => align::run(args, Purpose::Align, terminal),
+        Command::Eval(args) => eval::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),

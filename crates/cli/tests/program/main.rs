@@ -7,6 +7,7 @@ mod chat;
 mod compare;
 mod download;
 mod equivalence;
+mod eval;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod finetune_keys;
 mod fuse;
