@@ -65,5 +65,8 @@ fn a_model_alone_has_no_rewards_and_a_reference_gives_some() {
     let refused =
         home.program(&["eval", "--model", &model, "--set", "alignment.bet=1", "eval.jsonl"]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(2) && told.contains("the nearest key is `beta`"), "{told}");
+    assert!(
+        refused.status.code() == Some(2) && told.contains("the nearest key is `beta`"),
+        "{told}"
+    );
 }

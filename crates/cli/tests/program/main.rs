@@ -18,4 +18,5 @@ mod pairs;
 mod recipe_keys;
 mod recipes;
 mod resume;
+mod road;
 mod watching;
