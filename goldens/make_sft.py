@@ -42,10 +42,18 @@ RUNS = {
     "chat": BASE,
     # Cut at the end.
     "talks": {**BASE, "max_seq_length": 40, "max_grad_norm": 0.5, "weight_decay": 0.01},
+    # The answers alone; the last rows end within one.
+    "talks-answers": {**BASE, "max_seq_length": 48, "assistant_only_loss": True},
     "strings-whole": {**BASE, "max_steps": 4, "completion_only_loss": False},
     "text-full": {**BASE, "max_steps": 5, "full": True, "weight_decay": 0.01},
 }
-DEFAULTS = {"full": False, "completion_only_loss": None, "lr_scheduler_type": "linear", "max_grad_norm": 1.0, "weight_decay": 0.0}
+# The template of goldens/trl/chat, which marks what the assistant writes.
+MARKED = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ '<|im_start|>assistant\\n' }}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}{% else %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endif %}{% endfor %}"
+)
+DEFAULTS = {"full": False, "completion_only_loss": None, "assistant_only_loss": False, "lr_scheduler_type": "linear", "max_grad_norm": 1.0, "weight_decay": 0.0}
 
 
 def config(settings):
@@ -53,6 +61,7 @@ def config(settings):
         output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to=[], save_strategy="no", logging_steps=1,
         disable_tqdm=True, train_sampling_strategy="sequential", gradient_checkpointing=False, seed=42,
         max_length=settings["max_seq_length"], completion_only_loss=settings["completion_only_loss"],
+        assistant_only_loss=settings["assistant_only_loss"],
         learning_rate=settings["learning_rate"], lr_scheduler_type=settings["lr_scheduler_type"], warmup_steps=0,
         per_device_train_batch_size=settings["batch_size"], max_steps=settings["max_steps"],
         gradient_accumulation_steps=settings["gradient_accumulation_steps"], weight_decay=settings["weight_decay"],
@@ -70,8 +79,11 @@ def record(name, settings):
     if not settings["full"]:
         lora = LoraConfig.from_pretrained(OUT / "adapter")
         lora.inference_mode = False
+    tokenizer = AutoTokenizer.from_pretrained(OUT / "chat")
+    if settings["assistant_only_loss"]:
+        tokenizer.chat_template = MARKED
     trainer = SFTTrainer(
-        model=model, processing_class=AutoTokenizer.from_pretrained(OUT / "chat"), peft_config=lora,
+        model=model, processing_class=tokenizer, peft_config=lora,
         args=config(settings), train_dataset=Dataset.from_list(rows),
     )
     if lora is not None:

@@ -80,8 +80,8 @@ impl<'a> Meter<'a> {
     fn counted(&mut self, name: &'static str, done: usize, total: usize) {
         let left = eta(self.remaining(name, done as u64, total as u64));
         let fraction = done as f64 / total.max(1) as f64;
-        let line = format!("{name}: {} {done}/{total} pairs | ETA: {left}", bar(fraction));
-        let plain = format!("{name}: {done}/{total} pairs | ETA: {left}");
+        let line = format!("{name}: {} {done}/{total} rows | ETA: {left}", bar(fraction));
+        let plain = format!("{name}: {done}/{total} rows | ETA: {left}");
         // The end of a short phase says nothing; a long one has told its way.
         self.show(&line, &plain, false);
     }

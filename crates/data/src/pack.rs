@@ -101,6 +101,7 @@ mod tests {
             prompt: vec![0; tokens - 1],
             completions: vec![vec![1]],
             unscored: vec![0],
+            spans: Vec::new(),
             extras: serde_json::Map::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! What a micro-batch asks of the model, and what it gets back.
 
+use std::ops::Range;
+
 use kernels::{Branches, Tree};
 
 /// Token rows, their tree structure, and which rows predict which completion tokens.
@@ -42,6 +44,8 @@ pub struct Sequence<'a> {
     pub prompt: &'a [u32],
     /// Each completion, and how many of its first tokens are not scored.
     pub completions: Vec<(&'a [u32], usize)>,
+    /// Where completions are scored, in order and apart from each other; empty for everywhere.
+    pub spans: &'a [Range<usize>],
 }
 
 impl MicroBatch {
@@ -89,7 +93,12 @@ impl MicroBatch {
                 0 => (start + prompt).checked_sub(1).filter(|_| prompt > 0),
                 _ => Some(first + index - 1),
             };
+            let spans = sequence.spans;
+            let is_scored = |index| spans.is_empty() || spans.iter().any(|it| it.contains(&index));
             for (index, target) in ids.iter().enumerate().skip(*unscored) {
+                if !is_scored(index) {
+                    continue;
+                }
                 let Some(row) = before(index) else { continue };
                 self.scored.push(Scored {
                     row: row as u32,

@@ -137,5 +137,6 @@ pub fn micro_batches<'a>(
 fn sequence(example: &Example) -> Sequence<'_> {
     let completions =
         example.completions.iter().map(Vec::as_slice).zip(example.unscored.iter().copied());
-    Sequence { prompt: &example.prompt, completions: completions.collect() }
+    let (completions, spans) = (completions.collect(), &example.spans[..]);
+    Sequence { prompt: &example.prompt, completions, spans }
 }

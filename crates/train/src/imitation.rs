@@ -17,15 +17,15 @@ pub fn learnable(rows: Vec<Example>, tally: &mut Tally) -> Vec<Example> {
     let (kept, empty): (Vec<Example>, Vec<Example>) =
         rows.into_iter().partition(|row| 0 < scored(row));
     for _ in empty {
-        count(tally, "dropped: a single token, which nothing predicts");
+        count(tally, "dropped: no token to learn");
     }
     kept
 }
 
 /// The tokens of a row that are learned.
 pub fn scored(row: &Example) -> usize {
-    let sides = row.completions.iter().zip(&row.unscored);
-    sides.map(|(ids, unscored)| ids.len().saturating_sub(*unscored)).sum()
+    let sides = row.completions.iter().enumerate();
+    sides.map(|(side, ids)| (0..ids.len()).filter(|at| row.is_scored(side, *at)).count()).sum()
 }
 
 /// What rows cost, so that their mean over `rows` rows is the mean over `tokens` tokens.

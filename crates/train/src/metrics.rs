@@ -223,6 +223,7 @@ mod tests {
             prompt: vec![1],
             completions: vec![vec![2], vec![3, 4]],
             unscored: vec![0, 0],
+            spans: Vec::new(),
             extras: serde_json::Map::new(),
         };
         let mut sums = Sums::default();

@@ -182,7 +182,7 @@ pub fn pairs(
     let tokenization = Tokenization {
         tokenizer: &files.tokenizer,
         templates: &files.templates,
-        settings: settings(dataset, files.checkpoint.config().context),
+        settings: settings(recipe, files.checkpoint.config().context),
         cache: cache.as_ref(),
     };
     let Loaded { train, held_out, mut report, mut eval_report } = loaded;
@@ -219,10 +219,12 @@ pub fn pairs(
 
 /// Which prompts are learned with their completions, as TRL has it where the recipe is silent.
 fn whole(finetuning: Option<&Finetuning>) -> Whole {
-    match finetuning.map(|finetuning| finetuning.completion_only_loss) {
-        None | Some(Some(true)) => Whole::Never,
-        Some(None) => Whole::Dialogues,
-        Some(Some(false)) => Whole::Always,
+    let Some(finetuning) = finetuning else { return Whole::Never };
+    match finetuning.completion_only_loss {
+        _ if finetuning.assistant_only_loss => Whole::Always,
+        Some(true) => Whole::Never,
+        None => Whole::Dialogues,
+        Some(false) => Whole::Always,
     }
 }
 
@@ -243,10 +245,12 @@ pub fn max_length(dataset: &recipe::Dataset, context: usize) -> usize {
     dataset.lengths.max_length.unwrap_or(1024).min(context)
 }
 
-fn settings(dataset: &recipe::Dataset, context: usize) -> Settings {
+fn settings(recipe: &recipe::Recipe, context: usize) -> Settings {
+    let dataset = &recipe.dataset;
     let max_length = Some(max_length(dataset, context));
     Settings {
         chat_template: dataset.chat_template,
+        answers_only: recipe.alignment.finetuning.is_some_and(|it| it.assistant_only_loss),
         lengths: Lengths { max_length, ..dataset.lengths },
         drop_untokenizable: dataset.policy.on_invalid == OnInvalid::Drop,
     }

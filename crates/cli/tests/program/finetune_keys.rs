@@ -70,6 +70,14 @@ const WHAT: &[Probe] = &[
         }),
     ),
     probe(
+        "training.assistant_only_loss",
+        "true",
+        &["dataset.path=talks.jsonl"],
+        Seen(|a, b| {
+            a.first("loss") != b.first("loss") && a.first("num_tokens") == b.first("num_tokens")
+        }),
+    ),
+    probe(
         "training.max_seq_length",
         "16",
         &[],

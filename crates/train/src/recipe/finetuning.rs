@@ -22,6 +22,8 @@ pub struct Finetuning {
     pub is_quantized: bool,
     /// Whether prompts are left out of what is learned; by the layout of the rows if absent.
     pub completion_only_loss: Option<bool>,
+    /// Whether of conversations the assistant's answers alone are learned.
+    pub assistant_only_loss: bool,
     /// Whether rows are put together up to the longest length, and count as one.
     pub packing: bool,
     /// The share of an adapter's input that is dropped while training; at least 0, below 1.
@@ -66,9 +68,14 @@ pub(super) fn read(
     let finetuning = Finetuning {
         is_quantized,
         completion_only_loss: section.flag("completion_only_loss"),
+        assistant_only_loss: section.flag("assistant_only_loss").unwrap_or(false),
         packing: section.flag("packing").unwrap_or(false),
         lora_dropout,
     };
+    if finetuning.assistant_only_loss {
+        let hint = "remove it: answers are learned wherever they are";
+        section.refuse("completion_only_loss", "with `assistant_only_loss: true`", hint);
+    }
     let usual = Rates {
         learning_rate: 3e-4,
         lr_scheduler_type: SchedulerType::Linear,

@@ -459,6 +459,11 @@ pub const KEYS: &[Key] = &[
         "whether prompts are read and not learned; by default so for rows of `prompt` and `completion`, and not for `messages`, of which `true` learns the last answer alone; texts have no prompt",
     ),
     training(
+        "assistant_only_loss",
+        "false",
+        "learn the assistant's answers of a conversation alone, all of them, with any chat template; rows of plain text are refused",
+    ),
+    training(
         "max_seq_length",
         "512, or the model's context if that is shorter",
         "tokens of a row; what is longer loses its end; at least 1",

@@ -165,7 +165,10 @@ fn completions(
     if method == Method::Qlora {
         rows.push(("quantization_bits", "4".into()));
     }
-    rows.push(("completion_only_loss", optional(finetuning.completion_only_loss)));
+    if !finetuning.assistant_only_loss {
+        rows.push(("completion_only_loss", optional(finetuning.completion_only_loss)));
+    }
+    rows.push(("assistant_only_loss", finetuning.assistant_only_loss.to_string()));
     rows.push(("max_seq_length", optional(max_length)));
     rows.push(("packing", finetuning.packing.to_string()));
     rows.extend(adapter(alignment, Some(finetuning.lora_dropout)));

@@ -415,6 +415,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("training.run_name", "first try", FINETUNING),
     ("training.quantization_bits", "4", FINETUNING),
     ("training.completion_only_loss", "false", FINETUNING),
+    ("training.assistant_only_loss", "true", FINETUNING),
     ("training.max_seq_length", "100", FINETUNING),
     ("training.packing", "true", FINETUNING),
     ("training.lora_r", "8", FINETUNING),
