@@ -4,7 +4,6 @@ mod align;
 mod cache;
 mod chat;
 mod compare;
-mod cut;
 mod data;
 mod doctor;
 mod download;
