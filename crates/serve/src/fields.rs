@@ -50,15 +50,6 @@ impl Fields {
         self.take(name).ok_or_else(|| Problem::missing(&self.place(name)))
     }
 
-    /// A text.
-    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Problem::value(&self.place(name), "must be a string")),
-        }
-    }
-
     /// True or false.
     pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, Problem> {
         match self.take(name) {

@@ -1,7 +1,8 @@
 //! The same training run by TRL and by this program, step by step, and the weights of both loaded
 //! by transformers and PEFT.
 //!
-//! Before that the losses alone are compared, on log-probabilities that both are given.
+//! Before that the losses alone are compared, on log-probabilities that both are given. `--only
+//! server` asks the server with the client of those who made its interface.
 //!
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
@@ -13,6 +14,7 @@ mod check;
 mod objectives;
 mod programs;
 mod report;
+mod server;
 
 use std::path::Path;
 
@@ -30,6 +32,9 @@ pub enum Stage {
     Objectives,
     /// Whole runs.
     Training,
+    /// The server, asked by another client; runs only where it is named, since that client is no
+    /// part of the other stages.
+    Server,
 }
 
 /// What to compare; `None` means all.
@@ -57,10 +62,13 @@ pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
 /// If a program fails, or the two disagree.
 pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
-    if asked.stage != Some(Stage::Training) {
+    if asked.stage == Some(Stage::Server) {
+        complaints.extend(server::compare(root, python)?);
+    }
+    if matches!(asked.stage, None | Some(Stage::Objectives)) {
         complaints.extend(objectives::compare(root, python, &crate::run::target(root)?)?);
     }
-    if asked.stage != Some(Stage::Objectives) {
+    if matches!(asked.stage, None | Some(Stage::Training)) {
         complaints.extend(compare_training(root, python, asked)?);
     }
     for complaint in &complaints {

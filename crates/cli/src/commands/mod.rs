@@ -12,6 +12,7 @@ mod generate;
 mod pairs;
 mod plan;
 mod quickstart;
+mod serve;
 mod sweep;
 mod sweep_margins;
 mod sweep_plan;
@@ -38,6 +39,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Chat(args) => chat::run(args, terminal),
+        Command::Serve(args) => serve::run(args, terminal),
         Command::Fuse(args) => fuse::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),
         Command::Cache(args) => cache::run(*args, terminal),

@@ -15,4 +15,5 @@ mod pairs;
 mod recipe_keys;
 mod recipes;
 mod resume;
+mod serve;
 mod watching;
