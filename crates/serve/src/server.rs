@@ -161,15 +161,16 @@ impl Server {
         let Self { runtime, listener, settings, words, weights, .. } = self;
         let limits = settings.limits;
         let (sender, jobs) = mpsc::channel::<Job>();
-        let house = House::new(Arc::clone(&words), sender, limits, settings.key);
+        let house = Arc::new(House::new(Arc::clone(&words), sender, limits, settings.key));
         let computing = thread::Builder::new()
             .name("compute".into())
             .spawn(move || Worker::new(&words, weights, jobs, limits.sequences).run())
             .map_err(Error::Threads)?;
         let is_over = || stop() || computing.is_finished();
-        let cut_off = runtime.block_on(serve(listener, Arc::new(house), limits, &is_over));
+        let cut_off = runtime.block_on(serve(listener, Arc::clone(&house), limits, &is_over));
         let has_failed = computing.is_finished();
         // Whatever still runs is dropped with its events, which ends the computing thread too.
+        drop(house);
         runtime.shutdown_timeout(Duration::from_secs(1));
         let joined = computing.join();
         if has_failed || joined.is_err() {
