@@ -36,7 +36,7 @@ use crate::{
 /// What all connections share.
 pub(crate) struct House {
     words: Arc<Words>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Vec<Job>>,
     limits: Limits,
     key: Option<ApiKey>,
     /// A place for each request that may be in the house.
@@ -55,7 +55,7 @@ impl House {
     /// A house without guests.
     pub(crate) fn new(
         words: Arc<Words>,
-        jobs: mpsc::Sender<Job>,
+        jobs: mpsc::Sender<Vec<Job>>,
         limits: Limits,
         key: Option<ApiKey>,
     ) -> Self {
@@ -155,9 +155,7 @@ impl House {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let speech = Speech::new(&ask, Arc::clone(&self.words), (number, now.as_secs()));
         let (jobs, events) = job::jobs(&mut ask, self.words.config.context);
-        for job in jobs {
-            self.jobs.send(job).map_err(|_| Problem::closing())?;
-        }
+        self.jobs.send(jobs).map_err(|_| Problem::closing())?;
         if ask.stream {
             return Ok(stream(Stream::new(events, speech, deadline, place)));
         }

@@ -160,7 +160,7 @@ impl Server {
     pub fn run(self, stop: &(dyn Fn() -> bool + Sync)) -> Result<Ended, Error> {
         let Self { runtime, listener, settings, words, weights, .. } = self;
         let limits = settings.limits;
-        let (sender, jobs) = mpsc::channel::<Job>();
+        let (sender, jobs) = mpsc::channel::<Vec<Job>>();
         let house = Arc::new(House::new(Arc::clone(&words), sender, limits, settings.key));
         let computing = thread::Builder::new()
             .name("compute".into())

@@ -31,15 +31,32 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Worker<'a> {
     words: &'a Words,
     weights: Weights,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Vec<Job>>,
     /// The most sequences at once.
     places: usize,
-    /// Jobs without a place.
-    waiting: VecDeque<Job>,
+    /// What has no place yet, a queue for each request: they take turns, so that one that asks for
+    /// much does not hold up those that ask for little.
+    waiting: VecDeque<VecDeque<Task>>,
     reading: VecDeque<Reading>,
-    /// Prompts that were read, with answers that have no place yet.
-    read: VecDeque<Read>,
     writing: Vec<Sequence<'a>>,
+}
+
+/// What needs a place.
+enum Task {
+    /// A prompt to read.
+    Read(Job),
+    /// An answer to begin.
+    Write(Read),
+}
+
+impl Task {
+    /// Whether nobody wants it any more.
+    fn is_forgotten(&self) -> bool {
+        match self {
+            Self::Read(job) => job.events.is_closed(),
+            Self::Write(read) => read.job.events.is_closed(),
+        }
+    }
 }
 
 /// A prompt that is being read.
@@ -64,7 +81,7 @@ impl<'a> Worker<'a> {
     pub(crate) fn new(
         words: &'a Words,
         weights: Weights,
-        jobs: mpsc::Receiver<Job>,
+        jobs: mpsc::Receiver<Vec<Job>>,
         places: usize,
     ) -> Self {
         Self {
@@ -74,7 +91,6 @@ impl<'a> Worker<'a> {
             places,
             waiting: VecDeque::new(),
             reading: VecDeque::new(),
-            read: VecDeque::new(),
             writing: Vec::new(),
         }
     }
@@ -93,55 +109,80 @@ impl<'a> Worker<'a> {
     /// Takes new jobs, waiting for them if there is nothing to do; false where none can come.
     fn receive(&mut self) -> bool {
         let is_idle = self.reading.is_empty() && self.writing.is_empty();
-        let is_queued = !self.read.is_empty() || !self.waiting.is_empty();
-        let has_place = self.reading.len() + self.writing.len() < self.places;
-        if is_idle && !is_queued {
+        let is_stuck = self.reading.is_empty()
+            && (self.waiting.is_empty() || self.writing.len() == self.places)
+            && !self.writing.iter().any(Sequence::wants_more);
+        let came = if is_idle && self.waiting.is_empty() {
             match self.jobs.recv() {
-                Ok(job) => self.waiting.push_back(job),
+                Ok(jobs) => Some(jobs),
                 Err(_) => return false,
             }
-        } else if self.reading.is_empty()
-            && !(is_queued && has_place)
-            && !self.writing.iter().any(Sequence::wants_more)
-        {
-            self.waiting.extend(self.jobs.recv_timeout(PAUSE));
+        } else if is_stuck {
+            self.jobs.recv_timeout(PAUSE).ok()
+        } else {
+            None
+        };
+        for jobs in came.into_iter().chain(self.jobs.try_iter()) {
+            self.waiting.push_back(jobs.into_iter().map(Task::Read).collect());
         }
-        self.waiting.extend(self.jobs.try_iter());
         true
     }
 
-    /// Drops the jobs of clients that have gone.
+    /// Drops what clients that have gone were waiting for.
     fn forget(&mut self) {
-        self.waiting.retain(|job| !job.events.is_closed());
+        for tasks in &mut self.waiting {
+            tasks.retain(|task| !task.is_forgotten());
+        }
+        self.waiting.retain(|tasks| !tasks.is_empty());
         self.reading.retain(|reading| !reading.job.events.is_closed());
-        self.read.retain(|read| !read.job.events.is_closed());
     }
 
-    /// Gives free places away: first to further answers of prompts that were read.
+    /// Gives free places away, to each request in its turn.
     fn admit(&mut self) {
         while self.reading.len() + self.writing.len() < self.places {
-            if let Some(read) = self.read.front_mut() {
-                let is_last = read.begun + 1 == read.job.wish.choices;
-                let past = if is_last {
-                    std::mem::replace(&mut read.past, self.weights.past())
-                } else {
-                    read.past.clone()
-                };
-                let answer = (Arc::clone(&read.job), read.begun);
-                let sequence =
-                    Sequence::begin(self.words, answer, past, &read.logits, read.echo.as_ref());
-                read.begun += 1;
-                if is_last {
-                    self.read.pop_front();
+            let Some(mut tasks) = self.next() else { return };
+            match tasks.pop_front() {
+                Some(Task::Read(job)) => {
+                    let past = self.weights.past();
+                    self.reading.push_back(Reading { job, past, logps: Vec::new() });
                 }
-                self.writing.push(sequence);
-            } else if let Some(job) = self.waiting.pop_front() {
-                let past = self.weights.past();
-                self.reading.push_back(Reading { job, past, logps: Vec::new() });
-            } else {
-                return;
+                Some(Task::Write(read)) => {
+                    if let Some(read) = self.begin(read) {
+                        tasks.push_front(Task::Write(read));
+                    }
+                }
+                None => {}
+            }
+            if !tasks.is_empty() {
+                self.waiting.push_back(tasks);
             }
         }
+    }
+
+    /// The queue whose turn it is. Prompts that were read take memory: where there are many, their
+    /// answers come first.
+    fn next(&mut self) -> Option<VecDeque<Task>> {
+        let is_read = |tasks: &VecDeque<Task>| matches!(tasks.front(), Some(Task::Write(_)));
+        if self.places <= self.waiting.iter().filter(|tasks| is_read(tasks)).count() {
+            let place = self.waiting.iter().position(is_read)?;
+            return self.waiting.remove(place);
+        }
+        self.waiting.pop_front()
+    }
+
+    /// Begins an answer; gives the prompt back if there are more to come.
+    fn begin(&mut self, mut read: Read) -> Option<Read> {
+        let is_last = read.begun + 1 == read.job.wish.choices;
+        let past = if is_last {
+            std::mem::replace(&mut read.past, self.weights.past())
+        } else {
+            read.past.clone()
+        };
+        let answer = (Arc::clone(&read.job), read.begun);
+        let echo = read.echo.as_ref();
+        self.writing.push(Sequence::begin(self.words, answer, past, &read.logits, echo));
+        read.begun += 1;
+        (!is_last).then_some(read)
     }
 
     /// Reads a part of the prompts, each in its turn.
@@ -172,7 +213,9 @@ impl<'a> Worker<'a> {
             let echo = job.wish.echo.then(|| Echo::new(self.words, &job, logps)).transpose();
             match echo {
                 Ok(echo) => {
-                    self.read.push_back(Read { job: Arc::new(job), past, logits, echo, begun: 0 });
+                    let read = Read { job: Arc::new(job), past, logits, echo, begun: 0 };
+                    // The place that it leaves is for its first answer.
+                    self.waiting.push_front([Task::Write(read)].into());
                 }
                 Err(what) => {
                     let _ = job.events.try_send(Event::Failed { what });

@@ -1,6 +1,7 @@
 //! Limits: the queue, clients that leave, clients that do not read, time, the end.
 
 use std::{
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -168,4 +169,31 @@ fn at_the_end_answers_are_finished_for_a_while() {
     let client = flood(&house);
     assert_eq!(house.end().cut_off, 1);
     drop(client);
+}
+
+#[test]
+fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
+    let house = House::with(|settings| settings.limits.sequences = 2);
+    let (has_begun, is_done) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let fields = json!({"n": 128, "stream": true, "temperature": 2.0, "seed": 1});
+            let mut client = house.client();
+            client.post("/v1/chat/completions", &chat(&fields).to_string(), &[]);
+            let mut finished = 0;
+            while finished < 128 {
+                let line = client.line();
+                has_begun.store(has_begun.load(Ordering::Relaxed) || line.contains("delta"), Ordering::Relaxed);
+                finished += usize::from(line.contains("\"finish_reason\":\""));
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        while !has_begun.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        for _ in 0..3 {
+            house.chat(&json!({"max_tokens": 2}));
+            assert!(!is_done.load(Ordering::Relaxed), "the other one is not done yet");
+        }
+    });
 }
