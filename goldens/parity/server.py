@@ -82,14 +82,15 @@ def streams():
     check("role first", deltas[0].delta.role == "assistant")
     check("finish last", [delta.finish_reason for delta in deltas if delta.finish_reason]
           == [whole.choices[0].finish_reason])
-    # The client's own way to gather a stream, which checks each piece.
+    # The client's own way to gather a stream, which checks each piece; it wants answers that end.
+    stop = text[4:6]
     with client.chat.completions.stream(
-        model=base, messages=question, max_tokens=24, temperature=1, seed=5
+        model=base, messages=question, max_tokens=24, temperature=1, seed=5, stop=stop
     ) as stream:
         for _ in stream:
             pass
         gathered = stream.get_final_completion()
-    check("gathered", gathered.choices[0].message.content == text)
+    check("gathered", gathered.choices[0].message.content == text[: text.find(stop)])
     stream = chat(stream=True)
     next(iter(stream))
     stream.close()
@@ -123,7 +124,8 @@ def completions():
     check("echo", told.text == "it is " and "".join(told.logprobs.tokens) == "it is ")
     check("first has none", told.logprobs.token_logprobs[0] is None)
     check("others have", all(it <= 0 for it in told.logprobs.token_logprobs[1:]))
-    check("alternatives", all(len(it) == 2 for it in told.logprobs.top_logprobs[1:]))
+    # Parts of a character look alike, and share an entry.
+    check("alternatives", all(len(it) in (1, 2) for it in told.logprobs.top_logprobs[1:]))
     check("offsets", told.logprobs.text_offset[0] == 0)
 
 
