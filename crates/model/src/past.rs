@@ -60,12 +60,7 @@ impl Policy {
     /// # Errors
     ///
     /// A token outside the vocabulary, or more tokens than the context holds.
-    pub fn read(
-        &self,
-        past: &mut Past,
-        tokens: &[u32],
-        adapter: bool,
-    ) -> Result<Vec<f32>, Error> {
+    pub fn read(&self, past: &mut Past, tokens: &[u32], adapter: bool) -> Result<Vec<f32>, Error> {
         if tokens.is_empty() {
             return Ok(vec![0.0; self.config().vocabulary]);
         }

@@ -1,6 +1,9 @@
 //! Who may ask: those that send the key.
 
-use hyper::{HeaderMap, header::AUTHORIZATION};
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, HeaderValue},
+};
 
 use crate::{Error, problem::Problem};
 
@@ -29,7 +32,7 @@ impl ApiKey {
 
     /// Whether a request sent the key.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let sent = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let key = sent.and_then(|value| {
             let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
             scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
@@ -44,8 +47,6 @@ impl ApiKey {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     #[test]

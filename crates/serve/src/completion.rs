@@ -52,9 +52,7 @@ fn prompts(value: Value, words: &Words) -> Result<Vec<Prompt>, Problem> {
     }
     let prompt = |value| match value {
         Value::String(text) => of_text(text, words),
-        Value::Array(list) => {
-            Ok(Prompt { tokens: tokens(list).ok_or_else(problem)?, text: None })
-        }
+        Value::Array(list) => Ok(Prompt { tokens: tokens(list).ok_or_else(problem)?, text: None }),
         _ => Err(problem()),
     };
     list.into_iter().map(prompt).collect()
@@ -67,6 +65,7 @@ fn tokens(list: Vec<Value>) -> Option<Vec<u32>> {
 /// A text with what the tokenizer puts around texts, as `trueup generate --raw` reads it.
 fn of_text(text: String, words: &Words) -> Result<Prompt, Problem> {
     let tokens = words.tokenizer.encode(&text, true);
-    let tokens = tokens.map_err(|error| Problem::value("prompt", &format!("is no text: {error}")))?;
+    let tokens =
+        tokens.map_err(|error| Problem::value("prompt", &format!("is no text: {error}")))?;
     Ok(Prompt { tokens, text: Some(text) })
 }

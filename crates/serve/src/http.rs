@@ -100,7 +100,8 @@ impl House {
             "/v1/completions" => self.generate(parts, body, completion::parse).await,
             "/v1/models" => {
                 allow(parts, &Method::GET)?;
-                let list: Vec<Value> = self.words.names.iter().map(|name| self.model(name)).collect();
+                let list: Vec<Value> =
+                    self.words.names.iter().map(|name| self.model(name)).collect();
                 Ok(whole(StatusCode::OK, &json!({"object": "list", "data": list})))
             }
             _ => {
@@ -192,9 +193,10 @@ fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let escaped = after.split_at_checked(2).filter(|_| *first == b'%').and_then(|(hex, after)| {
-            Some((u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?, after))
-        });
+        let escaped =
+            after.split_at_checked(2).filter(|_| *first == b'%').and_then(|(hex, after)| {
+                Some((u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?, after))
+            });
         let (byte, after) = escaped.unwrap_or((*first, after));
         bytes.push(byte);
         rest = after;
@@ -220,10 +222,9 @@ fn stream(stream: Stream) -> Response<Reply> {
 fn refusal(problem: &Problem) -> Response<Reply> {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = whole(status, &problem.to_json());
-    if let Some((name, value)) = &problem.header
-        && let Ok(value) = HeaderValue::from_str(value)
-    {
-        response.headers_mut().insert(HeaderName::from_static(name), value);
+    if let Some((name, value)) = problem.header {
+        let name = HeaderName::from_static(name);
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }

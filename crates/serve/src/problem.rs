@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Seconds after which a client that was turned away may come again.
-const RETRY_SECS: u64 = 1;
+const RETRY_SECS: &str = "1";
 
 /// The kinds of problems, as clients tell them apart.
 const INVALID: &str = "invalid_request_error";
@@ -16,25 +16,25 @@ pub(crate) struct Problem {
     pub(crate) status: u16,
     kind: &'static str,
     code: Option<&'static str>,
-    param: Option<String>,
-    pub(crate) message: String,
+    param: Option<Box<str>>,
+    pub(crate) message: Box<str>,
     /// A header that the answer must have.
-    pub(crate) header: Option<(&'static str, String)>,
+    pub(crate) header: Option<(&'static str, &'static str)>,
 }
 
 impl Problem {
-    fn new(status: u16, code: Option<&'static str>, message: impl Into<String>) -> Self {
+    fn new(status: u16, code: Option<&'static str>, message: impl Into<Box<str>>) -> Self {
         let kind = if status < 500 { INVALID } else { SERVER };
         Self { status, kind, code, param: None, message: message.into(), header: None }
     }
 
     fn of(self, param: &str) -> Self {
-        let param = Some(param.to_owned()).filter(|param| !param.is_empty());
+        let param = Some(param).filter(|param| !param.is_empty()).map(Box::from);
         Self { param, ..self }
     }
 
-    fn with(self, name: &'static str, value: impl Into<String>) -> Self {
-        Self { header: Some((name, value.into())), ..self }
+    fn with(self, name: &'static str, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     /// A field that holds what it cannot hold; `rule` says what it must be.
@@ -76,7 +76,7 @@ impl Problem {
     }
 
     /// The chat template or the tokenizer fails on what was sent.
-    pub(crate) fn template(message: impl Into<String>) -> Self {
+    pub(crate) fn template(message: impl Into<Box<str>>) -> Self {
         Self::new(400, Some("invalid_value"), message).of("messages")
     }
 
@@ -133,7 +133,7 @@ impl Problem {
     pub(crate) fn busy() -> Self {
         let message = "the server is busy and its queue is full; try again later.";
         Self { kind: "requests", ..Self::new(429, Some("rate_limit_exceeded"), message) }
-            .with("retry-after", RETRY_SECS.to_string())
+            .with("retry-after", RETRY_SECS)
     }
 
     /// The program failed.
@@ -144,7 +144,7 @@ impl Problem {
     /// The server is about to end.
     pub(crate) fn closing() -> Self {
         Self::new(503, Some("shutting_down"), "the server is shutting down.")
-            .with("retry-after", RETRY_SECS.to_string())
+            .with("retry-after", RETRY_SECS)
     }
 
     /// The answer took too long.

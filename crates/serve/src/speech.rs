@@ -115,14 +115,14 @@ impl Speech {
             Event::Text { choice: index, text, said } => {
                 if !self.choices[index].has_begun && self.form == Form::Chat {
                     let opening = json!({"role": "assistant", "content": ""});
-                    self.piece((index, opening), Value::Null, None, out);
+                    self.piece((index, opening), &Value::Null, None, out);
                 }
                 self.choices[index].has_begun = true;
                 let text = match self.form {
                     Form::Chat => json!({ "content": text }),
                     Form::Text => json!(text),
                 };
-                self.piece((index, text), self.logps(&said), None, out);
+                self.piece((index, text), &self.logps(&said), None, out);
             }
             Event::Over { choice: index, reason, tokens } => {
                 self.choices[index].over = Some((reason, tokens));
@@ -132,7 +132,7 @@ impl Speech {
                     (Form::Chat, false) => json!({"role": "assistant", "content": ""}),
                     (Form::Text, _) => json!(""),
                 };
-                self.piece((index, text), Value::Null, Some(reason), out);
+                self.piece((index, text), &Value::Null, Some(reason), out);
             }
             Event::Failed { what } => return Err(Problem::internal(&what)),
         }
@@ -157,7 +157,7 @@ impl Speech {
     fn piece(
         &self,
         (index, text): (usize, Value),
-        logps: Value,
+        logps: &Value,
         reason: Option<Reason>,
         out: &mut Vec<u8>,
     ) {
@@ -207,9 +207,8 @@ impl Speech {
     /// Tokens with their log-probabilities; null where nobody asked.
     fn logps(&self, said: &[Said]) -> Value {
         let Some(top) = self.top_logps else { return Value::Null };
-        let spell = |said: &Said, token: u32| {
-            spelling::text(&self.words.tokenizer, said.before, token)
-        };
+        let spell =
+            |said: &Said, token: u32| spelling::text(&self.words.tokenizer, said.before, token);
         match self.form {
             Form::Chat => {
                 let entry = |said: &Said, token: u32, logp: Option<f64>| {

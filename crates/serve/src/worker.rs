@@ -245,7 +245,9 @@ impl<'a> Worker<'a> {
                     .enumerate()
                     .for_each(|(row, sequence)| sequence.advance(logits.row(row))),
                 Err(error) => {
-                    members.iter_mut().for_each(|sequence| sequence.fail(error.to_string()));
+                    for sequence in members {
+                        sequence.fail(error.to_string());
+                    }
                 }
             }
         }

@@ -62,8 +62,9 @@ fn settings(args: &Serve) -> Result<Settings, Failure> {
 /// The key that requests must send.
 fn key(args: &Serve) -> Result<Option<ApiKey>, Failure> {
     let text = match (&args.api_key_env, &args.api_key_file) {
-        (Some(name), _) => environment::lookup(name)
-            .ok_or_else(|| Failure::NoVariable { name: name.clone() })?,
+        (Some(name), _) => {
+            environment::lookup(name).ok_or_else(|| Failure::NoVariable { name: name.clone() })?
+        }
         (None, Some(path)) => fs_err::read_to_string(path)?,
         (None, None) => return Ok(None),
     };

@@ -107,8 +107,7 @@ fn home() -> Home {
 
 fn generate(home: &Home, flags: &[&str]) -> String {
     let model = testkit::golden("trl/chat").display().to_string();
-    let usual =
-        ["generate", "--model", &model, "--max-new-tokens", "12", "--prompt", "2+1?"];
+    let usual = ["generate", "--model", &model, "--max-new-tokens", "12", "--prompt", "2+1?"];
     let output = home.program(&[&usual, flags].concat());
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().strip_suffix('\n').unwrap().to_owned()

@@ -67,9 +67,8 @@ fn a_chat_stream_has_its_shape_and_says_the_same() {
     assert_eq!(text, alone(&policy(MODEL), &question("2+1?"), (DRAWN, 40), &[]));
     let other = content(&house.chat(&drawn(&json!({"seed": 8})))).to_owned();
     assert_ne!(text, other, "another seed draws others");
-    let [one, two] = [(); 2].map(|()| {
-        content(&house.chat(&json!({"temperature": 2.0, "max_tokens": 40}))).to_owned()
-    });
+    let [one, two] = [(); 2]
+        .map(|()| content(&house.chat(&json!({"temperature": 2.0, "max_tokens": 40}))).to_owned());
     assert_ne!(one, two, "without a seed every request has its own");
 }
 
@@ -204,8 +203,9 @@ fn two_hundred_at_once_are_each_answered_as_alone() {
                 assert_eq!(answer.status, 200, "{answer:?}");
                 let said = if stream {
                     let pieces = answer.pieces();
-                    let texts =
-                        pieces.iter().filter_map(|it| it["choices"][0]["delta"]["content"].as_str());
+                    let texts = pieces
+                        .iter()
+                        .filter_map(|it| it["choices"][0]["delta"]["content"].as_str());
                     texts.collect()
                 } else {
                     content(&answer.json()).to_owned()

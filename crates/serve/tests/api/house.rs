@@ -149,10 +149,10 @@ fn adapter(scale: f64) -> peft::Adapter {
 
 /// The model with one adapter, or without one, as another process would load it.
 pub(crate) fn policy(name: &str) -> Policy {
-    let training = ADAPTERS.iter().find(|(known, _)| *known == name).map_or(
-        Training::Nothing,
-        |(_, scale)| Training::Lora(Box::new(adapter(*scale))),
-    );
+    let training = ADAPTERS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or(Training::Nothing, |(_, scale)| Training::Lora(Box::new(adapter(*scale))));
     let checkpoint = Checkpoint::open(&folder()).unwrap();
     Policy::load(&checkpoint, &Device::cpu(), Precision::F32, &training).unwrap()
 }

@@ -183,7 +183,10 @@ fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
             let mut finished = 0;
             while finished < 128 {
                 let line = client.line();
-                has_begun.store(has_begun.load(Ordering::Relaxed) || line.contains("delta"), Ordering::Relaxed);
+                has_begun.store(
+                    has_begun.load(Ordering::Relaxed) || line.contains("delta"),
+                    Ordering::Relaxed,
+                );
                 finished += usize::from(line.contains("\"finish_reason\":\""));
             }
             is_done.store(true, Ordering::Relaxed);

@@ -108,10 +108,10 @@ fn models_that_are_not_served_and_paths_that_mean_nothing() {
     assert_eq!(refused(&answer, 405).0, "method_not_allowed");
     assert_eq!(answer.headers["allow"], "POST");
     let answer = house.post("/v1/models", &json!({}));
-    assert_eq!((refused(&answer, 405).0, answer.headers["allow"].as_str()), (
-        json!("method_not_allowed"),
-        "GET"
-    ));
+    assert_eq!(
+        (refused(&answer, 405).0, answer.headers["allow"].as_str()),
+        (json!("method_not_allowed"), "GET")
+    );
 }
 
 #[test]
@@ -133,7 +133,10 @@ fn bodies_must_be_json_and_not_too_large() {
     let good = chat(&json!({"max_tokens": 1})).to_string();
     assert_eq!(raw(&good, json).status, 200);
     assert_eq!(refused(&raw(&good, ""), 415).0, "unsupported_media_type");
-    assert_eq!(refused(&raw(&good, "content-type: text/plain\r\n"), 415).0, "unsupported_media_type");
+    assert_eq!(
+        refused(&raw(&good, "content-type: text/plain\r\n"), 415).0,
+        "unsupported_media_type"
+    );
     let large = good + &" ".repeat(3_000_000);
     assert_eq!(refused(&raw(&large, json), 413).0, "request_too_large");
     // The same without saying how much will come.
