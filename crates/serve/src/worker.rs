@@ -99,9 +99,12 @@ impl<'a> Worker<'a> {
     pub(crate) fn run(mut self) {
         while self.receive() {
             self.forget();
-            self.admit();
-            self.read_on();
-            self.write_on();
+            // Inside the pool: from outside, each operation would wake it and wait to be woken.
+            rayon::scope(|_| {
+                self.admit();
+                self.read_on();
+                self.write_on();
+            });
             self.writing.retain_mut(Sequence::deliver);
         }
     }
