@@ -7,6 +7,7 @@
 mod adapter;
 mod arena;
 mod config;
+mod context;
 mod decoder;
 mod distribution;
 mod error;
@@ -38,6 +39,6 @@ pub use past::{Past, part_of_prompt};
 pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
 pub use policy::{Pending, Policy, Training, Weights};
 pub use sampler::{Sampler, Sampling};
-pub use score::{Coefficient, CompletionScore, MicroBatch, Scored, Scores, Sequence};
+pub use score::{Coefficient, CompletionScore, Dropout, MicroBatch, Scored, Scores, Sequence};
 pub use spare::Spare;
 pub use weights::Checkpoint;

@@ -11,8 +11,8 @@ use kernels::{
 
 use crate::{
     Config, Error, Policy,
+    context::{Context, decoder_heads, score_scale},
     decoder::Group,
-    tape::{Context, decoder_heads, score_scale},
 };
 
 /// Rows whose logits are held at once: those of a whole prompt would be larger than the model.
@@ -65,7 +65,7 @@ impl Policy {
             return Ok(vec![0.0; self.config().vocabulary]);
         }
         let x = self.read_on(past, tokens, adapter)?;
-        let ctx = self.context(&[], &NO_BRANCHES, adapter);
+        let ctx = self.context(&[], &NO_BRANCHES, (adapter, None));
         Ok(logits(&ctx, &x, &[x.rows() as u32 - 1]).into_vec())
     }
 
@@ -83,7 +83,7 @@ impl Policy {
         on_logits: &mut dyn FnMut(&[f32]),
     ) -> Result<(), Error> {
         let x = self.read_on(past, tokens, adapter)?;
-        let ctx = self.context(&[], &NO_BRANCHES, adapter);
+        let ctx = self.context(&[], &NO_BRANCHES, (adapter, None));
         let rows: Vec<u32> = (0..x.rows() as u32).collect();
         for rows in rows.chunks(LOGITS_ROWS) {
             let logits = logits(&ctx, &x, rows);
@@ -115,7 +115,7 @@ impl Policy {
             self.check_readable(past, &[*token])?;
         }
         let positions: Vec<u32> = pasts.iter().map(|past| past.length as u32).collect();
-        let ctx = self.context(&positions, &NO_BRANCHES, adapter);
+        let ctx = self.context(&positions, &NO_BRANCHES, (adapter, None));
         let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
         for layer in 0..ctx.decoder.blocks.len() {
             let mut caches: Vec<_> = pasts.iter_mut().map(|past| &mut past.caches[layer]).collect();
@@ -148,7 +148,7 @@ impl Policy {
         self.check_readable(past, tokens)?;
         let total = past.length + tokens.len();
         let positions: Vec<u32> = (past.length as u32..total as u32).collect();
-        let ctx = self.context(&positions, &NO_BRANCHES, adapter);
+        let ctx = self.context(&positions, &NO_BRANCHES, (adapter, None));
         let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
         for (layer, cache) in past.caches.iter_mut().enumerate() {
             x = block(&ctx, &x, layer, |qkv| {
@@ -190,10 +190,7 @@ fn block(
 }
 
 fn project(ctx: &Context<'_>, x: &Operand, layer: usize, group: Group) -> Tensor {
-    let linears = ctx.decoder.blocks[layer].group(group);
-    let projections: Vec<_> =
-        linears.iter().map(|linear| linear.projection(ctx.arena, ctx.adapter)).collect();
-    linear::forward(ctx.device, x, &projections).0
+    linear::forward(ctx.device, x, &ctx.projections(layer, group)).0
 }
 
 /// The logits of some rows.

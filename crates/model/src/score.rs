@@ -15,6 +15,24 @@ pub struct MicroBatch {
     pub scored: Vec<Scored>,
     /// Number of completions that `scored` speaks of.
     pub completions: usize,
+    /// What adapters do not see of their input, in every pass over the batch; usually nothing.
+    pub dropout: Option<Dropout>,
+}
+
+/// Dropout on the input of every adapter, as PEFT's `lora_dropout`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// A key for each row of the micro-batch: what is dropped is a function of it.
+    pub rows: Vec<u64>,
+    /// The share of elements that are dropped; at least 0, below 1.
+    pub probability: f32,
+}
+
+impl Dropout {
+    /// The dropout of one linear among all.
+    pub(crate) fn of(&self, salt: u64) -> kernels::Dropout<'_> {
+        kernels::Dropout { rows: &self.rows, salt, probability: self.probability }
+    }
 }
 
 /// A prompt with its completions, as token ids.
@@ -38,6 +56,7 @@ impl MicroBatch {
             branches: Branches::default(),
             scored: Vec::new(),
             completions: 0,
+            dropout: None,
         };
         for sequence in sequences {
             batch.push(sequence);

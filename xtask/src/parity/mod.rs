@@ -1,8 +1,9 @@
 //! The same training run by TRL and by this program, step by step, and the weights of both loaded
 //! by transformers and PEFT.
 //!
-//! Before that the losses alone are compared, on log-probabilities that both are given. `--only
-//! server` asks the server with the client of those who made its interface.
+//! Before that the chat templates of published models are rendered by both, a given model writes
+//! on from prompts in both, and the losses alone are compared, on log-probabilities that both are
+//! given. `--only server` asks the server with the client of those who made its interface.
 //!
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
@@ -11,10 +12,12 @@
 
 mod cases;
 mod check;
+mod greedy;
 mod objectives;
 mod programs;
 mod report;
 mod server;
+mod templates;
 
 use std::path::Path;
 
@@ -30,6 +33,10 @@ use report::{Report, Rounding};
 pub enum Stage {
     /// Losses from the same log-probabilities.
     Objectives,
+    /// Chat templates of published models.
+    Templates,
+    /// What a given model writes.
+    Greedy,
     /// Whole runs.
     Training,
     /// The server, asked by another client; runs only where it is named, since that client is no
@@ -65,10 +72,18 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
     if asked.stage == Some(Stage::Server) {
         complaints.extend(server::compare(root, python)?);
     }
-    if matches!(asked.stage, None | Some(Stage::Objectives)) {
+    let is_asked = |stage: Stage| asked.stage.is_none_or(|asked| asked == stage);
+    if is_asked(Stage::Templates) {
+        complaints.extend(templates::compare(root, python)?);
+    }
+    // The tiny models write noise; only a given one says something.
+    if let Some(folder) = asked.model.filter(|_| is_asked(Stage::Greedy)) {
+        complaints.extend(greedy::compare(root, python, folder)?);
+    }
+    if is_asked(Stage::Objectives) {
         complaints.extend(objectives::compare(root, python, &crate::run::target(root)?)?);
     }
-    if matches!(asked.stage, None | Some(Stage::Training)) {
+    if is_asked(Stage::Training) {
         complaints.extend(compare_training(root, python, asked)?);
     }
     for complaint in &complaints {
