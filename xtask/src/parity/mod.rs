@@ -3,7 +3,7 @@
 //!
 //! Before that the chat templates of published models are rendered by both, a given model writes
 //! on from prompts in both, and the losses alone are compared, on log-probabilities that both are
-//! given.
+//! given. `--only server` asks the server with the client of those who made its interface.
 //!
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
@@ -16,6 +16,7 @@ mod greedy;
 mod objectives;
 mod programs;
 mod report;
+mod server;
 mod templates;
 
 use std::path::Path;
@@ -38,6 +39,9 @@ pub enum Stage {
     Greedy,
     /// Whole runs.
     Training,
+    /// The server, asked by another client; runs only where it is named, since that client is no
+    /// part of the other stages.
+    Server,
 }
 
 /// What to compare; `None` means all.
@@ -65,6 +69,9 @@ pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
 /// If a program fails, or the two disagree.
 pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
+    if asked.stage == Some(Stage::Server) {
+        complaints.extend(server::compare(root, python)?);
+    }
     let is_asked = |stage: Stage| asked.stage.is_none_or(|asked| asked == stage);
     if is_asked(Stage::Templates) {
         complaints.extend(templates::compare(root, python)?);

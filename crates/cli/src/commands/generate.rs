@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use data::{
-    template::{Moment, RenderOptions},
-    tokenizer::Tokenizer,
+    conversation,
+    template::Moment,
+    tokenizer::{Cut, Tokenizer},
 };
 use formats::peft;
 use hub::Kind;
@@ -13,7 +14,6 @@ use model::{Generation, Policy, Sampler, Sampling, Session, StopReason, Training
 use serde_json::{Map, Value, json};
 use train::prepare::ModelFiles;
 
-use super::cut::Cut;
 use crate::{
     args::{Generate, Writing},
     environment,
@@ -82,20 +82,7 @@ fn prompt(files: &ModelFiles, args: &Generate) -> Result<Vec<u32>, Failure> {
 
 /// A conversation as tokens, up to where the assistant speaks; plain text without a template.
 pub(super) fn chat_prompt(files: &ModelFiles, messages: &[Value]) -> Result<Vec<u32>, Failure> {
-    let Some(template) = files.templates.default_template() else {
-        let texts = messages.iter().filter_map(|message| message["content"].as_str());
-        return Ok(files.tokenizer.encode(&texts.collect::<Vec<_>>().join("\n"), true)?);
-    };
-    let options = RenderOptions {
-        tools: None,
-        documents: None,
-        add_generation_prompt: true,
-        continue_final_message: false,
-        special_tokens: files.tokenizer.special_tokens(),
-        kwargs: &Map::new(),
-    };
-    let text = template.render(messages, &options)?;
-    Ok(files.tokenizer.encode(&text, false)?)
+    Ok(conversation::tokens(&files.templates, &files.tokenizer, messages, &Map::new())?)
 }
 
 /// A model that answers.
