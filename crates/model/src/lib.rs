@@ -24,6 +24,7 @@ mod sampler;
 mod score;
 mod spare;
 mod tape;
+mod together;
 mod weights;
 
 pub use arena::{Arena, Slot};
@@ -41,4 +42,5 @@ pub use policy::{Pending, Policy, Training, Weights};
 pub use sampler::{Sampler, Sampling};
 pub use score::{Coefficient, CompletionScore, Dropout, MicroBatch, Scored, Scores, Sequence};
 pub use spare::Spare;
+pub use together::Asked;
 pub use weights::Checkpoint;

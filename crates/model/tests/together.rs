@@ -1,133 +1,72 @@
-//! Sequences that are read together, prompts that are read in parts, adapters that take turns: none
-//! of it changes a bit.
+//! Answers that are written at once are those that are written alone, token by token.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::path::Path;
-
-use formats::peft;
 use kernels::{Device, Precision};
-use model::{Checkpoint, Past, Policy, Training, part_of_prompt};
+use model::{
+    Asked, Checkpoint, Generation, Policy, Sampler, Sampling, Session, StopReason, Training,
+};
 
-const PROMPTS: [&[u32]; 4] =
-    [&[1, 5, 9, 44, 17, 3, 3, 60, 61, 62, 63, 64, 65, 66, 7, 8, 9], &[1, 2], &[7, 8, 9], &[5]];
+const PROMPTS: [&[u32]; 3] = [&[1, 70, 71, 72, 9], &[1, 5], &[33, 34, 35, 36, 37, 38, 39, 40]];
 
-fn adapter(scale: f64) -> peft::Adapter {
-    let mut adapter = peft::read(testkit::golden("trl/adapter")).unwrap();
-    adapter.config.lora_alpha = scale * adapter.config.r as f64;
-    adapter
+fn sampling(seed: u64) -> Sampling {
+    Sampling { temperature: if seed == 0 { 0.0 } else { 1.2 }, seed, ..Sampling::GREEDY }
 }
 
-fn policies(training: &Training) -> Vec<Policy> {
+#[test]
+fn together_as_alone() {
     let checkpoint = Checkpoint::open(&testkit::golden("trl/chat")).unwrap();
-    let mut policies = Vec::new();
     for device in Device::every_cpu() {
         for precision in [Precision::F32, Precision::Bf16] {
-            policies.push(Policy::load(&checkpoint, &device, precision, training).unwrap());
-        }
-    }
-    policies
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|value| value.to_bits()).collect()
-}
-
-/// The logits behind a prompt.
-fn logits(policy: &Policy, prompt: &[u32]) -> Vec<u32> {
-    bits(&policy.read(&mut Past::new(policy.config()), prompt, true).unwrap())
-}
-
-#[test]
-fn a_sequence_among_others_has_the_bits_it_has_alone() {
-    for policy in policies(&Training::Lora(Box::new(adapter(2.0)))) {
-        let mut pasts = PROMPTS.map(|prompt| {
-            let mut past = Past::new(policy.config());
-            policy.read(&mut past, prompt, true).unwrap();
-            past
-        });
-        let mut alone = pasts.clone();
-        for adapter in [true, false] {
-            let tokens = [4, 40, 4, 41];
-            let mut all: Vec<&mut Past> = pasts.iter_mut().collect();
-            let together = policy.step(&mut all, &tokens, adapter).unwrap();
-            for (row, past) in alone.iter_mut().enumerate() {
-                let one = policy.read(past, &tokens[row..=row], adapter).unwrap();
-                assert_eq!(bits(&one), bits(together.row(row)), "sequence {row}");
+            let policy = Policy::load(&checkpoint, &device, precision, &Training::Nothing).unwrap();
+            // Two greedy ones and drawn ones, one more for each prompt.
+            let seeds = |prompt: usize| (0..=prompt as u64 + 1).collect::<Vec<_>>();
+            let mut alone: Vec<Generation> = Vec::new();
+            for (index, prompt) in PROMPTS.iter().enumerate() {
+                for seed in seeds(index) {
+                    let mut sampler = Sampler::new(sampling(seed));
+                    let mut session = Session::new(&policy, true);
+                    alone.push(session.generate(prompt, &mut sampler, 20, &mut |_| true).unwrap());
+                }
             }
-            assert!(pasts == alone, "the same past");
+            let asked = || {
+                let samplers =
+                    |index| seeds(index).into_iter().map(|it| Sampler::new(sampling(it)));
+                let all = PROMPTS.iter().enumerate();
+                all.map(|(index, prompt)| Asked { prompt, samplers: samplers(index).collect() })
+                    .collect()
+            };
+            let mut told = vec![Vec::new(); alone.len()];
+            let together = policy.generate_together(asked(), (20, true), &mut |index, token| {
+                told[index].push(token);
+                true
+            });
+            assert_eq!(together.unwrap(), alone, "{device:?} {precision:?}");
+            assert!(told.iter().zip(&alone).all(|(told, alone)| *told == alone.tokens));
+
+            // One that is cancelled leaves the others alone.
+            let cancelled =
+                policy.generate_together(asked(), (20, true), &mut |index, _| index != 3).unwrap();
+            for (index, (one, alone)) in cancelled.iter().zip(&alone).enumerate() {
+                if index == 3 {
+                    assert_eq!(one.stop, StopReason::Cancelled);
+                    assert_eq!(one.tokens, alone.tokens[..1]);
+                } else {
+                    assert_eq!(one, alone);
+                }
+            }
         }
     }
 }
 
 #[test]
-fn a_step_that_one_sequence_cannot_take_changes_none() {
-    let policy = &policies(&Training::Nothing)[0];
-    let mut full = Past::new(policy.config());
-    policy.read(&mut full, &vec![9; policy.config().context], true).unwrap();
-    let mut short = Past::new(policy.config());
-    policy.read(&mut short, PROMPTS[0], true).unwrap();
-    let before = [short.clone(), full.clone()];
-    let error = policy.step(&mut [&mut short, &mut full], &[1, 1], true).unwrap_err();
-    assert!(matches!(error, model::Error::TooLong { .. }), "{error}");
-    let error = policy.step(&mut [&mut short], &[100_000], true).unwrap_err();
-    assert!(matches!(error, model::Error::Token { .. }), "{error}");
-    assert!([short, full] == before);
-}
-
-#[test]
-fn a_prompt_in_parts_has_the_bits_of_one_read_at_once() {
-    let prompt: Vec<u32> = (0..250).map(|n| 3 + n * n % 280).collect();
-    for policy in policies(&Training::Lora(Box::new(adapter(2.0)))) {
-        let whole = logits(&policy, &prompt);
-        let mut past = Past::new(policy.config());
-        let (mut parts, mut last) = (0, Vec::new());
-        while past.length() < prompt.len() {
-            let left = &prompt[past.length()..];
-            let part = part_of_prompt(left.len(), 1);
-            last = policy.read(&mut past, &left[..part], true).unwrap();
-            parts += 1;
-        }
-        assert_eq!(parts, 2);
-        assert_eq!(bits(&last), whole);
-        // The logits of every row end with those of the last one.
-        let (mut rows, mut last) = (0, Vec::new());
-        let mut listen = |logits: &[f32]| {
-            rows += 1;
-            last = bits(logits);
-        };
-        let mut past = Past::new(policy.config());
-        policy.read_each(&mut past, &prompt, true, &mut listen).unwrap();
-        assert_eq!((rows, last), (prompt.len(), whole));
-    }
-}
-
-#[test]
-fn adapters_that_take_turns_are_each_what_it_is_alone() {
-    let tuned: Vec<Policy> = policies(&Training::Lora(Box::new(adapter(4.0))));
-    let half: Vec<Policy> = policies(&Training::Lora(Box::new(adapter(2.0))));
-    for (index, mut policy) in policies(&Training::Nothing).into_iter().enumerate() {
-        let base = logits(&policy, PROMPTS[0]);
-        let names = [(4.0, &tuned[index]), (2.0, &half[index])];
-        let mut spares =
-            names.map(|(scale, _)| policy.spare(&adapter(scale), Path::new("it")).unwrap());
-        assert_eq!(logits(&policy, PROMPTS[0]), base, "none is in use yet");
-        for turn in [0, 1, 1, 0] {
-            policy.exchange(&mut spares[turn]);
-            assert!(policy.is_adapted());
-            assert_eq!(logits(&policy, PROMPTS[0]), logits(names[turn].1, PROMPTS[0]));
-            assert_ne!(logits(&policy, PROMPTS[0]), base);
-            policy.exchange(&mut spares[turn]);
-            assert_eq!(logits(&policy, PROMPTS[0]), base);
-        }
-        // One that does not fit leaves everything as it was.
-        let mut other = adapter(2.0);
-        other.tensors = other
-            .tensors
-            .into_iter()
-            .map(|(name, tensor)| (name.replace("layers.1", "layers.7"), tensor))
-            .collect();
-        assert!(policy.spare(&other, Path::new("it")).is_err());
-        assert_eq!(logits(&policy, PROMPTS[0]), base);
-    }
+fn nothing_asked_is_nothing_answered() {
+    let checkpoint = Checkpoint::open(&testkit::golden("trl/chat")).unwrap();
+    let policy =
+        Policy::load(&checkpoint, &Device::cpu(), Precision::F32, &Training::Nothing).unwrap();
+    let none = policy.generate_together(Vec::new(), (5, true), &mut |_, _| true).unwrap();
+    assert!(none.is_empty());
+    let asked = || vec![Asked { prompt: &[1, 2], samplers: vec![Sampler::new(Sampling::GREEDY)] }];
+    let short = policy.generate_together(asked(), (0, true), &mut |_, _| true).unwrap();
+    assert_eq!((short[0].tokens.len(), short[0].stop), (0, StopReason::Length));
+    let wrong = vec![Asked { prompt: &[9999], samplers: Vec::new() }];
+    assert!(policy.generate_together(wrong, (5, true), &mut |_, _| true).is_err());
 }
