@@ -15,7 +15,7 @@ fn numbers(list: &Value) -> Vec<f64> {
 
 /// What scoring says of a completion, which shares no code with generation.
 fn score(name: &str, prompt: &[u32], completion: &[u32]) -> f64 {
-    let sequence = Sequence { prompt, completions: vec![(completion, 0)] };
+    let sequence = Sequence { prompt, completions: vec![(completion, 0)], spans: &[] };
     let scores = policy(name).score(&MicroBatch::new(&[sequence]), true).unwrap();
     scores.completions[0].logp
 }
