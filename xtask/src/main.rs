@@ -14,10 +14,10 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only objectives|training] [--model FOLDER] [--data FILE] [--case NAME]
+  parity [--only objectives|training|gguf] [--model FOLDER] [--data FILE] [--case NAME]
                     compare the losses of TRL and of this program, then train with both from the same
                     point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
-                    tiny models are used
+                    tiny models are used; `gguf` reads what `trueup fuse` writes with llama.cpp instead
   study NAME MODEL DATA
                     train what a page of docs reports on (`factual` or `noise`), three seeds each, and
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
@@ -64,11 +64,16 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
         match *option {
             ["--only", "objectives"] => asked.stage = Some(parity::Stage::Objectives),
             ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
+            ["--only", "gguf"] => asked.stage = Some(parity::Stage::Gguf),
             ["--model", folder] => asked.model = Some(Path::new(folder)),
             ["--data", file] => asked.data = Some(Path::new(file)),
             ["--case", name] => asked.case = Some(name),
             _ => bail!("`parity` has no option `{}`\n\n{HELP}", option.join(" ")),
         }
+    }
+    if asked.stage == Some(parity::Stage::Gguf) {
+        ensure!(asked.data.is_none() && asked.case.is_none(), "`--only gguf` takes `--model` alone");
+        return Ok(asked);
     }
     // Both say something about training.
     if asked.model.is_some() || asked.case.is_some() {

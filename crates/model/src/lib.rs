@@ -27,7 +27,9 @@ pub use config::{Config, RopeScaling};
 pub use decoder::{Block, Decoder, Linear, Trainable, Trained};
 pub use error::Error;
 pub use export::write_folder;
-pub use fuse::{FuseOptions, Fused, Rounding, fuse};
+pub use fuse::{
+    FuseOptions, Fused, FusedGguf, GgufOptions, Rounding, fuse, fuse_gguf, write_gguf_adapter,
+};
 pub use generate::{Generation, Session, StopReason};
 pub use lora::{LoraSettings, Targets};
 pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};

@@ -7,9 +7,12 @@
 //! again while settings, data and model stay as they are. The program then starts from the same
 //! point with `trueup align`. The cases are in `goldens/parity/cases.json`, what must agree and how
 //! closely in `report`.
+//!
+//! If asked to, GGUF files that this program writes are read by llama.cpp; see `gguf`.
 
 mod cases;
 mod check;
+mod gguf;
 mod objectives;
 mod programs;
 mod report;
@@ -30,6 +33,8 @@ pub enum Stage {
     Objectives,
     /// Whole runs.
     Training,
+    /// GGUF files in llama.cpp; only where it is asked for.
+    Gguf,
 }
 
 /// What to compare; `None` means all.
@@ -57,10 +62,13 @@ pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
 /// If a program fails, or the two disagree.
 pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
-    if asked.stage != Some(Stage::Training) {
+    if asked.stage == Some(Stage::Gguf) {
+        complaints.extend(compare_files(root, python, asked)?);
+    }
+    if matches!(asked.stage, None | Some(Stage::Objectives)) {
         complaints.extend(objectives::compare(root, python, &crate::run::target(root)?)?);
     }
-    if asked.stage != Some(Stage::Objectives) {
+    if matches!(asked.stage, None | Some(Stage::Training)) {
         complaints.extend(compare_training(root, python, asked)?);
     }
     for complaint in &complaints {
@@ -69,6 +77,16 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
     ensure!(complaints.is_empty(), "{} values are too far apart", complaints.len());
     say("both programs agree");
     Ok(())
+}
+
+/// Writes files of a model for llama.cpp, and returns what is off.
+fn compare_files(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<Vec<String>> {
+    let programs = Programs::build(root, python)?;
+    let model = match asked.model {
+        Some(folder) => Model::given(root, folder, None)?,
+        None => Model::chat(root),
+    };
+    gguf::compare(&programs, &model)
 }
 
 /// Trains with both, and returns what is off.
