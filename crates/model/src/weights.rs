@@ -1,7 +1,4 @@
-        match &self.files {
-            Files::Gguf(_) => gguf::row_order(&self.config, name),
-            Files::Folder(_) => RowOrder::AsStored,
-        }//! A checkpoint on disk: a Hugging Face folder or a GGUF file, seen the same way.
+//! A checkpoint on disk: a Hugging Face folder or a GGUF file, seen the same way.
 
 use std::{
     path::{Path, PathBuf},

@@ -40,6 +40,24 @@ const SAME_NATS: f64 = 1e-3;
 const KL_RATIO: f64 = 1.1;
 const KL_FLOOR: f64 = 1e-5;
 
+/// What is compared, for the page on tests.
+pub(super) fn limits() -> String {
+    let near = TYPES.iter().filter_map(|(name, most)| Some(format!("{most:?} as `{name}`", most = (*most)?)));
+    format!(
+        "`cargo xtask parity --only gguf [--model FOLDER]` writes a model with `trueup fuse` in every type, \
+         with a random adapter in its weights, and that adapter alone, and loads these files with llama.cpp \
+         (llama-cpp-python). \
+         What llama.cpp says of the f32 file, of the fused one, and of the base with the adapter added must be \
+         what this program says of the folder, within {SAME_NATS} nats at a token. \
+         From the f32 file a token may differ on average by {}. \
+         Quantized files may diverge from it (mean KL) by {KL_RATIO} times what llama.cpp's own quantization \
+         does, and have its types, tensor by tensor. \
+         Texts in many scripts must get the ids of the `tokenizers` library, and the `gguf` package must \
+         read back every weight within the rounding of its type.\n",
+        near.collect::<Vec<_>>().join(", "),
+    )
+}
+
 /// Compares one model, and returns what is off.
 pub(super) fn compare(programs: &Programs, model: &Model) -> anyhow::Result<Vec<String>> {
     let out = programs.target.join("parity").join(&model.name).join("gguf");

@@ -55,6 +55,11 @@ pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
     report::limits()
 }
 
+/// What GGUF files must agree in, and how closely, as text.
+pub fn gguf_limits() -> String {
+    gguf::limits()
+}
+
 /// Runs the stages and the cases that are asked for.
 ///
 /// # Errors

@@ -171,7 +171,7 @@ impl Turns {
                 "user" => &self.user,
                 _ => &self.assistant,
             };
-            text.extend([before, content, after.as_str()]);
+            text.extend([before.as_str(), content, after.as_str()]);
         }
         text + &self.assistant[0]
     }
