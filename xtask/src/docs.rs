@@ -58,7 +58,13 @@ fn testing(root: &Path) -> anyhow::Result<String> {
         writeln!(page, "| `{name}` | {} | {source} |", cases.len())?;
     }
     page.push_str(
-        "\n## Losses and whole runs beside TRL\n\n\
+        "\n## Templates, generation, losses and whole runs beside other programs\n\n\
+         `cargo xtask parity --only templates` renders conversations of every kind with each of the \
+         chat templates of published models that come with TRL, by transformers and by us. \
+         All renderings must be equal, and what one refuses the other must refuse, but for a loop over \
+         `none`, which is empty here and an error in Python.\n\n\
+         `cargo xtask parity --only greedy --model FOLDER` writes 128 tokens after each of 20 prompts, in \
+         f32, always the most likely one; transformers must write the same.\n\n\
          `cargo xtask parity --only objectives` hands log-probabilities to a real `DPOTrainer`, once \
          for each loss that it has with each setting that changes losses, and compares the mean loss, \
          its slope by each token, and the rewards. \
@@ -68,7 +74,7 @@ fn testing(root: &Path) -> anyhow::Result<String> {
          adapter with a random B, and loads the weights of both with transformers and PEFT.\n\
          Without arguments it takes the tiny models of `goldens/`, with `--model FOLDER` any other; \
          the runs are in `goldens/parity/cases.json`. \
-         Without `--only` both stages run.\n\
+         Without `--only` and `--model` all stages run that need no model.\n\
          In f32 the largest difference over all steps, pairs and tensors must be within these limits; \
          a run in bf16 may stray no further from the same run in f32 than TRL's with bf16 weights \
          does, in loss, gradient norm, margins and log-probabilities, each at its worst step of all \

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, study, tidy};
+use xtask::{docs, files, goldens, parity, road::Road, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -14,13 +14,15 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only objectives|training|gguf] [--model FOLDER] [--data FILE] [--case NAME]
-                    compare the losses of TRL and of this program, then train with both from the same
-                    point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
-                    tiny models are used; `gguf` reads what `trueup fuse` writes with llama.cpp instead
+  parity [--only templates|greedy|objectives|training|gguf] [--model FOLDER] [--data FILE] [--case NAME]
+                    compare templates, generation and losses with transformers and TRL, then train with
+                    both from the same point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
+                    tiny models are used; `gguf` alone reads what `trueup fuse` writes with llama.cpp
   study NAME MODEL DATA
                     train what a page of docs reports on (`factual` or `noise`), three seeds each, and
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
+  road MODEL QUESTIONS
+                    from 100 questions with answers to a fused model, killed and resumed on the way
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run() -> anyhow::Result<()> {
         ["docs", "--check"] => docs::check(&root),
         ["parity", ref rest @ ..] => parity::compare(&root, &oracle()?, asked(rest)?),
         ["study", name, model, data] => study::run(&root, name, Path::new(model), Path::new(data)),
+        ["road", model, questions] => travel(&root, Path::new(model), Path::new(questions)),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {
@@ -59,10 +62,13 @@ fn run() -> anyhow::Result<()> {
 
 /// The options of `parity`.
 fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
+    use parity::Stage::{Gguf, Greedy, Training};
     let mut asked = parity::Asked::default();
     for option in words.chunks(2) {
         match *option {
             ["--only", "objectives"] => asked.stage = Some(parity::Stage::Objectives),
+            ["--only", "templates"] => asked.stage = Some(parity::Stage::Templates),
+            ["--only", "greedy"] => asked.stage = Some(parity::Stage::Greedy),
             ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
             ["--only", "gguf"] => asked.stage = Some(parity::Stage::Gguf),
             ["--model", folder] => asked.model = Some(Path::new(folder)),
@@ -71,20 +77,45 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
             _ => bail!("`parity` has no option `{}`\n\n{HELP}", option.join(" ")),
         }
     }
-    if asked.stage == Some(parity::Stage::Gguf) {
-        ensure!(asked.data.is_none() && asked.case.is_none(), "`--only gguf` takes `--model` alone");
-        return Ok(asked);
-    }
-    // Both say something about training.
+    ensure!(
+        asked.case.is_none() || asked.stage.is_none_or(|stage| stage == Training),
+        "only training takes `--case`"
+    );
+    ensure!(
+        asked.model.is_none() || asked.stage.is_none_or(|it| [Greedy, Training, Gguf].contains(&it)),
+        "only training, `--only greedy` and `--only gguf` take `--model`"
+    );
+    ensure!(
+        asked.model.is_some() || asked.stage != Some(Greedy),
+        "`--only greedy` needs `--model`"
+    );
     if asked.model.is_some() || asked.case.is_some() {
-        ensure!(
-            asked.stage != Some(parity::Stage::Objectives),
-            "`--only objectives` takes neither `--model` nor `--case`"
-        );
-        asked.stage = Some(parity::Stage::Training);
+        asked.stage = asked.stage.or(Some(Training));
     }
     ensure!(asked.model.is_some() || asked.data.is_none(), "`--data` needs `--model`");
+    ensure!(asked.data.is_none() || asked.stage != Some(Gguf), "`--only gguf` takes no `--data`");
     Ok(asked)
+}
+
+/// Goes the road with the release build.
+fn travel(root: &Path, model: &Path, questions: &Path) -> anyhow::Result<()> {
+    cargo(root, ["build", "--release", "--quiet", "--package", "cli"]).run()?;
+    let target = xtask::run::target(root)?;
+    let folder = target.join("road");
+    if folder.exists() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    let program = target.join("release/trueup");
+    let (model, questions) = (fs_err::canonicalize(model)?, fs_err::canonicalize(questions)?);
+    let road = Road {
+        program: &program,
+        model: &model,
+        questions: &questions,
+        limit: 100,
+        tokens: 64,
+        folder: &folder,
+    };
+    road.travel()
 }
 
 /// Runs all that must pass, quick things first.

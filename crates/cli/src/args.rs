@@ -28,10 +28,14 @@ pub struct Args {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Fine-tune a model on texts, answers or conversations, as a recipe says.
+    Finetune(Align),
     /// Align a model with preference data, as a recipe says.
     Align(Align),
     /// Align many times, as the table `sweep` of a recipe says.
     Sweep(Sweep),
+    /// Score preference pairs with a model or an adapter, without training.
+    Eval(Eval),
     /// Show runs side by side: a table, and a picture of their curves.
     Compare(Compare),
     /// Align a small model on sample data in a few minutes, and show what changed.
@@ -54,7 +58,7 @@ pub enum Command {
     Doctor,
 }
 
-/// Flags of `align`.
+/// Flags of `align` and `finetune`.
 #[derive(Debug, clap::Args)]
 pub struct Align {
     /// The recipe, a YAML file.
@@ -72,10 +76,39 @@ pub struct Align {
     /// Tell more: a line for each step.
     #[arg(long, short)]
     pub verbose: bool,
-    /// Set a key of the recipe, as `alignment.beta=0.3`; may be given many times.
+    /// Set a key of the recipe, as `section.key=value`; may be given many times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Keep no tokens and no reference log-probabilities for later runs.
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+/// Flags of `eval`.
+#[derive(Debug, clap::Args)]
+pub struct Eval {
+    /// Files, folders or hub ids of preferences.
+    #[arg(required = true, value_name = "PATH")]
+    pub data: Vec<String>,
+    /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The folder of an adapter.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// What rewards are measured from: `base`, the weights without the adapter, or another adapter's folder.
+    #[arg(long, value_name = "REFERENCE")]
+    pub reference: Option<String>,
+    /// Write what is said of each row into this file, JSON Lines.
+    #[arg(long, value_name = "FILE")]
+    pub rows: Option<PathBuf>,
+    /// Print one JSON object in place of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Set a key of a recipe, as `alignment.beta=0.3` or `dataset.max_length=512`; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Keep no tokens and no reference log-probabilities for later.
     #[arg(long)]
     pub no_cache: bool,
 }

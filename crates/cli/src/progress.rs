@@ -80,8 +80,8 @@ impl<'a> Meter<'a> {
     fn counted(&mut self, name: &'static str, done: usize, total: usize) {
         let left = eta(self.remaining(name, done as u64, total as u64));
         let fraction = done as f64 / total.max(1) as f64;
-        let line = format!("{name}: {} {done}/{total} pairs | ETA: {left}", bar(fraction));
-        let plain = format!("{name}: {done}/{total} pairs | ETA: {left}");
+        let line = format!("{name}: {} {done}/{total} rows | ETA: {left}", bar(fraction));
+        let plain = format!("{name}: {done}/{total} rows | ETA: {left}");
         // The end of a short phase says nothing; a long one has told its way.
         self.show(&line, &plain, false);
     }
@@ -90,10 +90,13 @@ impl<'a> Meter<'a> {
         let left = eta(self.remaining("step", step.step, step.total_steps));
         let (line, mut plain) = step_lines(step, &left);
         if self.is_verbose {
+            if step.token_accuracy.is_none() {
+                let _ = write!(plain, " | Accuracy: {:.3}", step.accuracy);
+            }
             let _ = write!(
                 plain,
-                " | Accuracy: {:.3} | Gradient: {:.3} | Rate: {:.3e} | Tokens: {}",
-                step.accuracy, step.gradient_norm, step.learning_rate, step.tokens
+                " | Gradient: {:.3} | Rate: {:.3e} | Tokens: {}",
+                step.gradient_norm, step.learning_rate, step.tokens
             );
         }
         self.show(&line, &plain, step.step == step.total_steps);
@@ -131,10 +134,13 @@ fn step_lines(step: &StepProgress, left: &str) -> (String, String) {
     let epoch = (step.epoch.ceil() as u64).clamp(1, step.epochs.max(1));
     let fraction = (step.epoch - (epoch - 1) as f64).clamp(0.0, 1.0);
     let percent = (fraction * 100.0).floor();
-    let numbers = format!(
-        "Loss: {:.3} | Policy Loss: {:.3} | Reward: {:.3} | ETA: {left}",
-        step.loss, step.policy_loss, step.margin
-    );
+    let numbers = match step.token_accuracy {
+        Some(share) => format!("Loss: {:.3} | Token Accuracy: {share:.3} | ETA: {left}", step.loss),
+        None => format!(
+            "Loss: {:.3} | Policy Loss: {:.3} | Reward: {:.3} | ETA: {left}",
+            step.loss, step.policy_loss, step.margin
+        ),
+    };
     let name = format!("Epoch {epoch}/{}", step.epochs);
     let counted = format!("step {}/{}", step.step, step.total_steps);
     (
@@ -178,6 +184,7 @@ mod tests {
             policy_loss: 0.651,
             margin: 0.172,
             accuracy: 0.75,
+            token_accuracy: None,
             gradient_norm: 1.5,
             learning_rate: 1e-5,
             tokens: 4096,
@@ -197,6 +204,10 @@ mod tests {
             step.epoch = epoch;
             assert!(step_lines(&step, "").1.starts_with(start), "{epoch}");
         }
+        // Where completions are learned as they are, there are no rewards.
+        step.token_accuracy = Some(0.4126);
+        let (line, _) = step_lines(&step, "1s");
+        assert!(line.ends_with("100% | Loss: 0.823 | Token Accuracy: 0.413 | ETA: 1s"), "{line}");
     }
 
     #[test]

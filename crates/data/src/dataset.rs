@@ -20,12 +20,42 @@ pub struct Options {
     pub seed: u64,
     /// Whether the pairs of a prompt become one group.
     pub group_by_prompt: bool,
+    /// Which prompts become part of their completion.
+    pub whole: Whole,
+}
+
+/// Which prompts of lone completions become part of the completion, to be learned with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whole {
+    /// None: a prompt is read, and its completion learned.
+    #[default]
+    Never,
+    /// Those of dialogues in one column, as TRL takes `messages`.
+    Dialogues,
+    /// All.
+    Always,
+}
+
+impl Whole {
+    fn takes(self, layout: Layout) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Dialogues => layout == Layout::Messages,
+            Self::Always => true,
+        }
+    }
 }
 
 impl Options {
     /// Options for one shape, with the default policy.
     pub fn new(shape: Shape) -> Self {
-        Self { shapes: vec![shape], policy: Policy::default(), seed: 42, group_by_prompt: false }
+        Self {
+            shapes: vec![shape],
+            policy: Policy::default(),
+            seed: 42,
+            group_by_prompt: false,
+            whole: Whole::Never,
+        }
     }
 }
 
@@ -117,6 +147,11 @@ impl<'a> Loader<'a> {
             return Err(self.missing_field(source, origin, columns));
         }
         as_one_kind(&mut self.records[start..]);
+        if open.layout.is_some_and(|layout| self.options.whole.takes(layout)) {
+            for slot in self.records[start..].iter_mut().flatten() {
+                slot.record.become_whole();
+            }
+        }
         self.report.files.push(FileReport {
             path: file.path.display().to_string(),
             format: format.to_string(),

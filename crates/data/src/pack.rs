@@ -6,6 +6,8 @@
 //! speed and memory, never the mathematics. An example is never split, because its completions
 //! share their prompt; one that is larger than the budget gets a micro-batch of its own.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::rng::Stream;
@@ -36,6 +38,34 @@ impl PackSettings {
             (0..examples).collect()
         }
     }
+}
+
+/// Puts examples together into packs of at most so many tokens: the longest first, each into the
+/// fullest pack that has room for it. An example that is longer is a pack of its own.
+///
+/// Packs come in the order of their first examples, and list theirs in order.
+pub fn best_fit(examples: &[Example], tokens_per_pack: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.sort_by_key(|index| (Reverse(examples[*index].token_count()), *index));
+    let mut packs: Vec<Vec<usize>> = Vec::new();
+    // The packs by the room that is left, the one made first among equals.
+    let mut rooms: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for index in order {
+        let tokens = examples[index].token_count();
+        let fullest = rooms.range((tokens, 0)..).next().copied();
+        let (room, pack) = fullest.unwrap_or_else(|| {
+            packs.push(Vec::new());
+            (tokens_per_pack.max(tokens), packs.len() - 1)
+        });
+        rooms.remove(&(room, pack));
+        rooms.insert((room - tokens, pack));
+        packs[pack].push(index);
+    }
+    for pack in &mut packs {
+        pack.sort_unstable();
+    }
+    packs.sort();
+    packs
 }
 
 /// Cuts examples, in order, into micro-batches of at most so many tokens, as ranges of `indices`.
@@ -71,6 +101,7 @@ mod tests {
             prompt: vec![0; tokens - 1],
             completions: vec![vec![1]],
             unscored: vec![0],
+            spans: Vec::new(),
             extras: serde_json::Map::new(),
         }
     }
@@ -105,7 +136,34 @@ mod tests {
         assert_eq!(plain.order(3, 7), [0, 1, 2]);
     }
 
+    #[test]
+    fn packs_are_filled_by_the_longest_first() {
+        let examples = [5, 3, 7, 2, 2, 9, 12].map(example);
+        // 12 alone, 9 alone (nothing fits), 7 with 3, 5 with 2 and 2.
+        let packs = best_fit(&examples, 10);
+        assert_eq!(packs, [vec![0, 3, 4], vec![1, 2], vec![5], vec![6]]);
+        assert!(best_fit(&[], 10).is_empty());
+    }
+
     proptest! {
+        #[test]
+        fn packs_hold_every_example_once_and_keep_to_the_length(
+            sizes in prop::collection::vec(1_usize..12, 0..60), length in 1_usize..30,
+        ) {
+            let examples: Vec<Example> = sizes.iter().copied().map(example).collect();
+            let packs = best_fit(&examples, length);
+            let mut all: Vec<usize> = packs.iter().flatten().copied().collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..sizes.len()).collect::<Vec<_>>());
+            let held: Vec<usize> =
+                packs.iter().map(|pack| pack.iter().map(|index| sizes[*index]).sum()).collect();
+            for (pack, held) in packs.iter().zip(&held) {
+                prop_assert!(*held <= length || pack.len() == 1);
+            }
+            // No two packs that together fit: at most one is half empty.
+            prop_assert!(held.iter().filter(|held| 2 * **held <= length).count() <= 1);
+        }
+
         #[test]
         fn every_example_is_seen_once_an_epoch(examples in 0_usize..200, epoch in 0_usize..9) {
             let mut order = settings(1).order(examples, epoch);

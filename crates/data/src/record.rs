@@ -98,6 +98,25 @@ impl Record {
         }
     }
 
+    /// Makes the prompt the beginning of every completion, and leaves none. Tokens stay as they are.
+    pub fn become_whole(&mut self) {
+        let nothing = match &self.prompt {
+            Content::Text(_) => Content::Text(String::new()),
+            Content::Messages(_) => Content::Messages(Vec::new()),
+            Content::Tokens(_) => return,
+        };
+        let prompt = std::mem::replace(&mut self.prompt, nothing);
+        for completion in &mut self.completions {
+            match (&prompt, completion) {
+                (Content::Text(prompt), Content::Text(text)) => text.insert_str(0, prompt),
+                (Content::Messages(prompt), Content::Messages(turns)) => {
+                    turns.splice(0..0, prompt.iter().cloned());
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Turns texts into messages: the prompt into the user's, each completion into the
     /// assistant's. Messages and tokens stay as they are.
     pub fn become_messages(&mut self) {

@@ -6,9 +6,12 @@
 //! What TRL only warns about or passes over is checked here, because it trains silently on the
 //! wrong thing: two BOS tokens, a completion without an end, a prompt that is not there at all.
 
+mod answers;
 mod cut;
 mod preview;
 mod seam;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -39,11 +42,19 @@ pub struct Example {
     /// How many first tokens of each completion are fed but not scored; 0 but for an empty prompt,
     /// after which nothing predicts the first token.
     pub unscored: Vec<usize>,
+    /// Where a lone completion is scored, in order and apart from each other; empty for everywhere.
+    pub spans: Vec<Range<usize>>,
     /// The record's other columns.
     pub extras: Map<String, Value>,
 }
 
 impl Example {
+    /// Whether a token of a completion is scored; `side` is the completion, from 0.
+    pub fn is_scored(&self, side: usize, index: usize) -> bool {
+        let inside = self.spans.is_empty() || self.spans.iter().any(|span| span.contains(&index));
+        self.unscored[side] <= index && inside
+    }
+
     /// All tokens: the prompt once and every completion.
     pub fn token_count(&self) -> usize {
         self.prompt.len() + self.completions.iter().map(Vec::len).sum::<usize>()
@@ -70,6 +81,8 @@ pub struct Settings {
     pub chat_template: TemplateUse,
     /// How long prompts and completions may be.
     pub lengths: Lengths,
+    /// Whether of a conversation, which is one completion, the assistant's answers alone are scored.
+    pub answers_only: bool,
     /// Whether records that the template refuses or the checks find wrong are left out and
     /// counted, instead of ending the run.
     pub drop_untokenizable: bool,
@@ -127,7 +140,22 @@ impl Tokenization<'_> {
         let (seamed, cache_was_damaged) = self.seam_cached(records)?;
         let mut examples = Vec::with_capacity(records.len());
         for (record, seamed) in records.iter().zip(seamed) {
-            examples.extend(self.finish(record, seamed, report));
+            let Some(mut example) = self.finish(record, seamed, report) else { continue };
+            if self.settings.answers_only {
+                match self.answers(record, &example) {
+                    Ok(spans) => example.spans = spans,
+                    Err(error) if self.settings.drop_untokenizable => {
+                        let why = with_causes(&error);
+                        report.drop_record(Problem::Untokenizable, &record.origin, &why);
+                        continue;
+                    }
+                    Err(source) => {
+                        let origin = record.origin.clone();
+                        return Err(TokensError::Record { origin, source: Box::new(source) }.into());
+                    }
+                }
+            }
+            examples.push(example);
         }
         let decisions = Decisions { cache_was_damaged, ..self.decisions(records) };
         Ok(Tokenized { examples, decisions })
@@ -186,6 +214,23 @@ impl Tokenization<'_> {
         }
     }
 
+    /// Where the answers of a conversation lie in its only completion.
+    fn answers(
+        &self,
+        record: &Record,
+        example: &Example,
+    ) -> Result<Vec<Range<usize>>, TokensError> {
+        let template = self.template_for(record)?.ok_or(TokensError::NoAnswers)?;
+        let spans = match &example.completions[..] {
+            [whole] if example.prompt.is_empty() => {
+                answers::of((self.tokenizer, template), record, whole)?
+            }
+            _ => return Err(TokensError::NoAnswers),
+        };
+        // Without an answer that is left nothing is scored.
+        Ok(if spans.is_empty() { vec![0..0] } else { spans })
+    }
+
     /// The template that a record goes through; `None` for plain text.
     fn template_for(&self, record: &Record) -> Result<Option<&ChatTemplate>, TokensError> {
         let has_messages = uses_messages(record);
@@ -237,6 +282,7 @@ impl Tokenization<'_> {
         Some(Example {
             id: record.id(),
             unscored: vec![unscored; completions.len()],
+            spans: Vec::new(),
             prompt,
             completions,
             extras: record.extras.clone(),

@@ -126,6 +126,15 @@ pub enum TokensError {
     /// Messages, where the recipe refuses them.
     #[error("the record holds messages, and `dataset.chat_template` is `never`")]
     MessagesRefused,
+    /// An answer whose tokens are others once more turns follow.
+    #[error("turn {} is written otherwise once it is not the last one", index + 1)]
+    AnswerMoves {
+        /// Its place among the turns, from 0.
+        index: usize,
+    },
+    /// Plain text where answers are looked for.
+    #[error("the record holds plain text, which has no answers of an assistant")]
+    NoAnswers,
     /// Token ids beside text in one record.
     #[error("the record mixes token ids, text and messages")]
     TokensBesideText,
@@ -170,6 +179,8 @@ impl TokensError {
             Self::NoGgufForm { .. } | Self::OtherIds { .. } => "write a folder with `--format safetensors`, and convert that with a program that knows this tokenizer".into(),
             Self::Record { source, .. } => return source.hint(),
             Self::NoTemplate => "use the instruct version of the model, give a template with `dataset.chat_template_path`, or write prompts and completions as text".into(),
+            Self::AnswerMoves { .. } => "the chat template drops parts of earlier answers; leave `training.assistant_only_loss` out, or give one answer a row".into(),
+            Self::NoAnswers => "leave `training.assistant_only_loss` out; for prompts with completions `training.completion_only_loss` says what is learned".into(),
             Self::MessagesRefused => "set `dataset.chat_template: auto`".into(),
             Self::NoEos => "name `eos_token` in the model's `tokenizer_config.json`".into(),
             Self::NoEnd { .. } => "a model that never sees an end token answers on and on; name the template's end token as `eos_token` in `tokenizer_config.json` or in `generation_config.json`".into(),

@@ -51,7 +51,7 @@ fn measure(device: &Device, precision: Precision, rows: usize, (out, inputs): (u
     let x = Operand::new(device, precision, &x);
     let dy = Tensor::from_vec(device, rows, out, values(rows * out, 3));
     let (a, b) = (values(RANK * inputs, 4), values(out * RANK, 5));
-    let lora = Lora { a: &a, b: &b, rank: RANK, scale: 2.0 };
+    let lora = Lora { a: &a, b: &b, rank: RANK, scale: 2.0, dropout: None };
     let plain = [Projection { weight: &weight, bias: None, lora: None }];
     let adapted = [Projection { lora: Some(lora), ..plain[0] }];
     let product = 2.0 * (rows * out * inputs) as f64;

@@ -97,6 +97,11 @@ pub(crate) enum Group {
     Down,
 }
 
+impl Group {
+    /// The number of groups in a block.
+    pub(crate) const COUNT: usize = 4;
+}
+
 impl Block {
     pub(crate) fn group(&self, group: Group) -> &[Linear] {
         match group {
@@ -113,11 +118,12 @@ impl Linear {
     pub(crate) fn projection<'a>(
         &'a self,
         arena: &'a Arena,
-        adapter: bool,
+        (adapter, dropout): (bool, Option<kernels::Dropout<'a>>),
     ) -> linear::Projection<'a> {
         let lora = match self.trained {
             Trained::Lora { a, b, rank, scale } if adapter => {
-                Some(linear::Lora { a: arena.value(a), b: arena.value(b), rank, scale })
+                let (a, b) = (arena.value(a), arena.value(b));
+                Some(linear::Lora { a, b, rank, scale, dropout })
             }
             _ => None,
         };

@@ -19,6 +19,12 @@ pub enum Error {
         /// The file that was looked for.
         missing: &'static str,
     },
+    /// A folder holds an adapter where a model is wanted.
+    #[error("`{}` holds an adapter, not a model", path.display())]
+    AdapterAlone {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The configuration names an architecture that is not supported.
     #[error("architecture `{name}` is not supported")]
     Architecture {
@@ -144,6 +150,10 @@ impl Error {
             Self::Incomplete { .. } => {
                 Some("a model folder holds config.json, *.safetensors and tokenizer.json".into())
             }
+            Self::AdapterAlone { path } => Some(format!(
+                "put it into its base with `trueup fuse --adapter {} --output DIR` and take that, or name the base as the model and this as its adapter",
+                path.display()
+            )),
             Self::Architecture { .. } => {
                 Some("the Llama family is supported: `LlamaForCausalLM`, GGUF `llama`".into())
             }

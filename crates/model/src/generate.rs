@@ -7,8 +7,8 @@ use kernels::{
 
 use crate::{
     Error, Policy, Sampler,
+    context::{Context, decoder_heads, score_scale},
     decoder::Group,
-    tape::{Context, decoder_heads, score_scale},
 };
 
 /// One sequence in the making: the keys and values of what was read so far.
@@ -71,7 +71,7 @@ impl<'a> Session<'a> {
         }
         let positions: Vec<u32> = (self.length as u32..total as u32).collect();
         let branches = kernels::Branches::default();
-        let ctx = self.policy.context(&positions, &branches, self.adapter);
+        let ctx = self.policy.context(&positions, &branches, (self.adapter, None));
         let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
         for (layer, cache) in self.caches.iter_mut().enumerate() {
             x = block(&ctx, &x, layer, cache);
@@ -135,10 +135,7 @@ fn block(ctx: &Context<'_>, x: &Tensor, layer: usize, cache: &mut attention::KvC
 }
 
 fn project(ctx: &Context<'_>, x: &Operand, layer: usize, group: Group) -> Tensor {
-    let linears = ctx.decoder.blocks[layer].group(group);
-    let projections: Vec<_> =
-        linears.iter().map(|linear| linear.projection(ctx.arena, ctx.adapter)).collect();
-    linear::forward(ctx.device, x, &projections).0
+    linear::forward(ctx.device, x, &ctx.projections(layer, group)).0
 }
 
 /// The logits of the last row.

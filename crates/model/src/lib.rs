@@ -7,6 +7,7 @@
 mod adapter;
 mod arena;
 mod config;
+mod context;
 mod decoder;
 mod error;
 mod export;
@@ -35,5 +36,5 @@ pub use lora::{LoraSettings, Targets};
 pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
 pub use policy::{Pending, Policy, Training, Weights};
 pub use sampler::{Sampler, Sampling};
-pub use score::{Coefficient, CompletionScore, MicroBatch, Scored, Scores, Sequence};
+pub use score::{Coefficient, CompletionScore, Dropout, MicroBatch, Scored, Scores, Sequence};
 pub use weights::Checkpoint;

@@ -12,9 +12,11 @@ use kernels::{
 };
 
 use crate::{
-    Arena, Checkpoint, Coefficient, Config, Decoder, Error, MicroBatch, RopeScaling, Scores,
+    Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, MicroBatch, RopeScaling,
+    Scores,
+    context::Context,
     decoder::{Block, Linear, Trainable, Trained},
-    tape::{Context, Norm, Tape, Var},
+    tape::{Norm, Tape, Var},
     weights::TensorRows,
 };
 
@@ -209,7 +211,7 @@ impl Policy {
         &'a self,
         positions: &'a [u32],
         branches: &'a kernels::Branches,
-        adapter: bool,
+        (adapter, dropout): (bool, Option<&'a Dropout>),
     ) -> Context<'a> {
         Context {
             device: &self.device,
@@ -219,6 +221,7 @@ impl Policy {
             adapter,
             positions,
             branches,
+            dropout,
         }
     }
 
@@ -242,7 +245,8 @@ impl Policy {
 
     fn pass(&self, batch: &MicroBatch, adapter: bool, record: bool) -> Result<Pending, Error> {
         self.check_tokens(batch)?;
-        let ctx = self.context(&batch.positions, &batch.branches, adapter);
+        let how = (adapter, batch.dropout.as_ref());
+        let ctx = self.context(&batch.positions, &batch.branches, how);
         let mut tape = Tape::new(record);
         let mut x = tape.embed(&ctx, &batch.tokens);
         for layer in 0..self.decoder.blocks.len() {
@@ -298,7 +302,8 @@ impl Policy {
         }
         if let Some(unscaled) = pending.gradient {
             let seed = head::backward_hidden(&self.device, unscaled, &of_row);
-            let ctx = self.context(&batch.positions, &batch.branches, true);
+            let how = (true, batch.dropout.as_ref());
+            let ctx = self.context(&batch.positions, &batch.branches, how);
             drop(pending.last);
             pending.tape.backward(&ctx, pending.hidden.id(), seed, &mut gradients);
         }

@@ -212,13 +212,22 @@ mod tests {
         assert_eq!(sampler.next(&[-3.0, -2.0, -0.5, -0.8]), 3);
     }
 
+    /// Pearson's test of draws against the softmax, at several temperatures and seeds.
     #[test]
     fn draws_follow_the_probabilities() {
-        let logits = [0.0_f32, 3_f32.ln()];
-        let sampling = Sampling { temperature: 1.0, seed: 7, ..Sampling::GREEDY };
-        let mut sampler = Sampler::new(sampling);
-        let ones = (0..4000).filter(|_| sampler.next(&logits) == 1).count();
-        let share = ones as f64 / 4000.0;
-        assert!((share - 0.75).abs() < testkit::tolerance::SAMPLED_SHARE, "{share}");
+        let logits = [1.5_f32, -0.5, 0.0, 2.0, -2.0, 0.7, 1.0, -1.0];
+        for (temperature, seed) in [(1.0, 7), (0.5, 8), (2.0, 9), (1.0, 10)] {
+            let mut sampler = Sampler::new(Sampling { temperature, seed, ..Sampling::GREEDY });
+            let mut drawn = [0.0_f64; 8];
+            for _ in 0..20_000 {
+                drawn[sampler.next(&logits) as usize] += 1.0;
+            }
+            let weights = logits.map(|logit| (f64::from(logit) / temperature).exp());
+            let total: f64 = weights.iter().sum();
+            let wanted = weights.map(|weight| weight / total * 20_000.0);
+            let off = |(drawn, wanted): (&f64, &f64)| (drawn - wanted).powi(2) / wanted;
+            let statistic: f64 = drawn.iter().zip(&wanted).map(off).sum();
+            assert!(statistic < testkit::tolerance::CHI_SQUARE_7, "{statistic} at {temperature}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What a micro-batch asks of the model, and what it gets back.
 
+use std::ops::Range;
+
 use kernels::{Branches, Tree};
 
 /// Token rows, their tree structure, and which rows predict which completion tokens.
@@ -15,6 +17,24 @@ pub struct MicroBatch {
     pub scored: Vec<Scored>,
     /// Number of completions that `scored` speaks of.
     pub completions: usize,
+    /// What adapters do not see of their input, in every pass over the batch; usually nothing.
+    pub dropout: Option<Dropout>,
+}
+
+/// Dropout on the input of every adapter, as PEFT's `lora_dropout`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// A key for each row of the micro-batch: what is dropped is a function of it.
+    pub rows: Vec<u64>,
+    /// The share of elements that are dropped; at least 0, below 1.
+    pub probability: f32,
+}
+
+impl Dropout {
+    /// The dropout of one linear among all.
+    pub(crate) fn of(&self, salt: u64) -> kernels::Dropout<'_> {
+        kernels::Dropout { rows: &self.rows, salt, probability: self.probability }
+    }
 }
 
 /// A prompt with its completions, as token ids.
@@ -24,6 +44,8 @@ pub struct Sequence<'a> {
     pub prompt: &'a [u32],
     /// Each completion, and how many of its first tokens are not scored.
     pub completions: Vec<(&'a [u32], usize)>,
+    /// Where completions are scored, in order and apart from each other; empty for everywhere.
+    pub spans: &'a [Range<usize>],
 }
 
 impl MicroBatch {
@@ -38,6 +60,7 @@ impl MicroBatch {
             branches: Branches::default(),
             scored: Vec::new(),
             completions: 0,
+            dropout: None,
         };
         for sequence in sequences {
             batch.push(sequence);
@@ -70,7 +93,12 @@ impl MicroBatch {
                 0 => (start + prompt).checked_sub(1).filter(|_| prompt > 0),
                 _ => Some(first + index - 1),
             };
+            let spans = sequence.spans;
+            let is_scored = |index| spans.is_empty() || spans.iter().any(|it| it.contains(&index));
             for (index, target) in ids.iter().enumerate().skip(*unscored) {
+                if !is_scored(index) {
+                    continue;
+                }
                 let Some(row) = before(index) else { continue };
                 self.scored.push(Scored {
                     row: row as u32,

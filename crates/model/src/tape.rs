@@ -7,26 +7,15 @@
 use std::rc::Rc;
 
 use kernels::{
-    Branches, Device, Heads, Operand, Precision, Tensor,
+    Device, Operand, Tensor,
     ops::{attention, embedding, linear, residual, rms_norm, rope, rows, swiglu},
 };
 
 use crate::{
-    Arena, Config, Decoder,
+    Arena, Decoder,
+    context::{Context, attention_shape, heads},
     decoder::{Group, Linear, Trained},
 };
-
-/// What every operation reads.
-#[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
-    pub(crate) device: &'a Device,
-    pub(crate) precision: Precision,
-    pub(crate) decoder: &'a Decoder,
-    pub(crate) arena: &'a Arena,
-    pub(crate) adapter: bool,
-    pub(crate) positions: &'a [u32],
-    pub(crate) branches: &'a Branches,
-}
 
 /// A value on the tape.
 pub(crate) struct Var<T> {
@@ -179,8 +168,7 @@ impl Tape {
         group: Group,
     ) -> Var<Tensor> {
         let linears = ctx.decoder.blocks[layer].group(group);
-        let projections: Vec<_> =
-            linears.iter().map(|linear| linear.projection(ctx.arena, ctx.adapter)).collect();
+        let projections = ctx.projections(layer, group);
         let (out, low) = linear::forward(ctx.device, &x.value, &projections);
         let needed =
             self.needs(x.id) || linears.iter().any(|linear| linear.trained != Trained::Nothing);
@@ -351,10 +339,7 @@ impl Pass<'_, '_> {
         want_dx: bool,
     ) -> Option<Tensor> {
         let linears = self.ctx.decoder.blocks[at.0].group(at.1);
-        let projections: Vec<_> = linears
-            .iter()
-            .map(|linear| linear.projection(self.ctx.arena, self.ctx.adapter))
-            .collect();
+        let projections = self.ctx.projections(at.0, at.1);
         let ranges = linears
             .iter()
             .flat_map(Linear::slots)
@@ -423,24 +408,6 @@ fn add_to(device: &Device, sum: &mut Rc<Tensor>, term: &Tensor) {
 /// The value itself if nobody else holds it, else a copy.
 fn owned(value: Rc<Tensor>) -> Tensor {
     Rc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone())
-}
-
-fn heads(ctx: &Context<'_>) -> Heads {
-    decoder_heads(&ctx.decoder.config)
-}
-
-/// How a decoder's queries, keys and values divide into heads.
-pub(crate) fn decoder_heads(config: &Config) -> Heads {
-    Heads { query: config.heads, key_value: config.kv_heads, dim: config.head_dim }
-}
-
-pub(crate) fn attention_shape<'a>(ctx: &Context<'a>) -> attention::Shape<'a> {
-    attention::Shape { branches: ctx.branches, heads: heads(ctx), scale: score_scale(ctx) }
-}
-
-/// What attention scores are multiplied by.
-pub(crate) fn score_scale(ctx: &Context<'_>) -> f32 {
-    1.0 / (ctx.decoder.config.head_dim as f32).sqrt()
 }
 
 fn norm_weight(decoder: &Decoder, norm: Norm) -> (&[f32], Option<usize>) {

@@ -46,6 +46,9 @@ impl Checkpoint {
     fn open_folder(path: &Path) -> Result<Self, Error> {
         let config_file = path.join("config.json");
         if !config_file.is_file() {
+            if path.join(formats::peft::CONFIG_FILE).is_file() {
+                return Err(Error::AdapterAlone { path: path.into() });
+            }
             return Err(Error::Incomplete { path: path.into(), missing: "config.json" });
         }
         let (mut config, unknown) = llama_config::read(&config_file)?;

@@ -62,11 +62,12 @@ fn off(policy: &mut Policy, branches: u32) -> (f64, f64) {
     let coefficient = |k: usize| -0.05 + 0.1 * (k - 1) as f64 / f64::from(branches - 1);
     let tree = |row: &Vec<Vec<u32>>| {
         let completions = row[1..].iter().map(|ids| (&ids[..], 0)).collect();
-        let batch = MicroBatch::new(&[Sequence { prompt: &row[0], completions }]);
+        let batch = MicroBatch::new(&[Sequence { prompt: &row[0], completions, spans: &[] }]);
         (batch, (1..row.len()).map(coefficient).collect())
     };
     let alone = |row: &[Vec<u32>], k: usize| {
-        let sequence = Sequence { prompt: &row[0], completions: vec![(&row[k][..], 0)] };
+        let sequence =
+            Sequence { prompt: &row[0], completions: vec![(&row[k][..], 0)], spans: &[] };
         (MicroBatch::new(&[sequence]), vec![coefficient(k)])
     };
     let trees: Vec<_> = rows.iter().map(tree).collect();

@@ -64,6 +64,7 @@ fn logps(checkpoint: &Checkpoint, training: &Training) -> Vec<f64> {
     let sequence = Sequence {
         prompt: &[1, 70, 71, 72, 9],
         completions: completions.iter().map(|ids| (*ids, 0)).collect(),
+        spans: &[],
     };
     let scores = policy.score(&MicroBatch::new(&[sequence]), true).unwrap();
     scores.completions.iter().map(|score| score.logp).collect()

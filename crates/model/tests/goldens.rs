@@ -72,6 +72,7 @@ fn rows(pairs: &[Pair]) -> MicroBatch {
         .map(|pair| Sequence {
             prompt: &pair.prompt,
             completions: vec![(&pair.chosen[..], 0), (&pair.rejected[..], 0)],
+            spans: &[],
         })
         .collect();
     MicroBatch::new(&sequences)

@@ -32,7 +32,7 @@ fn policies() -> Vec<Policy> {
 
 fn sequence(prompt: usize) -> Sequence<'static> {
     let completions = COMPLETIONS[2 * prompt..2 * prompt + 2].iter().map(|ids| (*ids, 0)).collect();
-    Sequence { prompt: PROMPTS[prompt], completions }
+    Sequence { prompt: PROMPTS[prompt], completions, spans: &[] }
 }
 
 fn whole() -> MicroBatch {
@@ -44,7 +44,8 @@ fn a_completion_alone_has_the_bits_it_has_among_others() {
     for policy in policies() {
         let together = policy.score(&whole(), true).unwrap().completions;
         for (index, ids) in COMPLETIONS.iter().enumerate() {
-            let alone = Sequence { prompt: PROMPTS[index / 2], completions: vec![(*ids, 0)] };
+            let alone =
+                Sequence { prompt: PROMPTS[index / 2], completions: vec![(*ids, 0)], spans: &[] };
             let alone = policy.score(&MicroBatch::new(&[alone]), true).unwrap().completions;
             assert_eq!(
                 alone[0].logp.to_bits(),
@@ -105,7 +106,11 @@ fn a_tree_is_the_sum_of_its_branches() {
         let together = gradients(&mut policy, &MicroBatch::new(&[sequence(0)]));
         let mut sum = vec![0.0_f64; together.len()];
         for (index, weight) in [(0, 0.25), (1, -0.5)] {
-            let alone = Sequence { prompt: PROMPTS[0], completions: vec![(COMPLETIONS[index], 0)] };
+            let alone = Sequence {
+                prompt: PROMPTS[0],
+                completions: vec![(COMPLETIONS[index], 0)],
+                spans: &[],
+            };
             let batch = MicroBatch::new(&[alone]);
             policy.arena_mut().clear_gradients();
             let pending = policy.forward(&batch).unwrap();

@@ -34,7 +34,7 @@ fn tells_the_story(checkpoint: &Checkpoint) {
             .unwrap();
         assert_eq!(told.tokens, story, "{}", device.kernel_path());
 
-        let sequence = Sequence { prompt: first, completions: vec![(story, 0)] };
+        let sequence = Sequence { prompt: first, completions: vec![(story, 0)], spans: &[] };
         let scores = policy.score(&MicroBatch::new(&[sequence]), false).unwrap();
         let off = (scores.completions[0].logp / golden.logp - 1.0).abs();
         assert!(off < tolerance::MODEL_F32_LOGP, "{}: off {off:e}", device.kernel_path());

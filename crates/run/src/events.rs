@@ -37,6 +37,14 @@ impl From<f64> for Value {
 }
 
 impl Value {
+    /// The value as a number.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Count(count) => count as f64,
+            Self::Real(real) => real,
+        }
+    }
+
     pub(crate) fn to_json(self) -> serde_json::Value {
         match self {
             Self::Count(count) => count.into(),
@@ -73,10 +81,7 @@ impl Event {
 
     /// The value of that name, as a real number.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.values.iter().find(|(key, _)| key == name).map(|(_, value)| match value {
-            Value::Count(count) => *count as f64,
-            Value::Real(real) => *real,
-        })
+        self.values.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_f64())
     }
 
     /// The count of that name; `None` if it is absent or a measurement.

@@ -34,8 +34,12 @@ pub const UNIFORM_MEAN_SQUARE: f64 = 0.05;
 /// some 1e-7 times a logit of up to 10.
 pub const SAMPLED_PROBABILITY: f64 = 5e-6;
 
-/// The share of 4,000 draws strays 0.7 % at one standard error.
-pub const SAMPLED_SHARE: f64 = 0.03;
+/// Of a chi-square statistic with 7 degrees of freedom: fair draws exceed it once in a million.
+pub const CHI_SQUARE_7: f64 = 40.52;
+
+/// Standard errors that the share of dropped elements may stray from its probability: among a
+/// thousand shares, one in a million of such tests would fail by chance.
+pub const DROPPED_SIGMAS: f64 = 6.0;
 
 /// Relative: a central difference of step 1e-4 on a smooth f64 loss; its own error is h^2 f''' / 6
 /// and about 1e-16 f / h.

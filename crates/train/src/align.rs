@@ -12,6 +12,7 @@ use run::RunFolder;
 use crate::{
     Error, Session, Watch,
     batches::Batches,
+    metrics::Sums,
     moving::MovingReference,
     optimizer::Optimizer,
     prepare::{self, ModelFiles, Pairs},
@@ -19,7 +20,7 @@ use crate::{
     reference::{ReferenceStore, StoreKey},
     run_log::{LogSettings, RunLog, read_checkpoint},
     schedule::Schedule,
-    trainer::{Routine, Trainer, complete_reference},
+    trainer::{Judged, Routine, Trainer, complete_reference},
     training::{Ending, train},
 };
 
@@ -114,7 +115,14 @@ impl Prepared {
             seed: alignment.seed,
         };
         let length = (alignment.num_epochs, alignment.max_steps);
-        let batches = Batches::new(pack, pairs.train.len(), alignment.batch_size, length);
+        let packing = alignment.finetuning.is_some_and(|finetuning| finetuning.packing);
+        let batches = if packing {
+            let longest = prepare::max_length(&recipe.dataset, config.context);
+            let packs = data::pack::best_fit(&pairs.train, longest);
+            Batches::of_packs(pack, packs, alignment.batch_size, length)
+        } else {
+            Batches::new(pack, pairs.train.len(), alignment.batch_size, length)
+        };
         let available = setting.memory.saturating_add(session.held());
         let (memory, recompute) = plan(&files, &pairs, (precision, trained), &recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
@@ -233,6 +241,22 @@ impl Prepared {
         Ok(Outcome { ending, trainer: Some(trainer) })
     }
 
+    /// Evaluates on the rows that a run would train on, without training; `None` if the watcher
+    /// asked to stop on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn evaluate(
+        &self,
+        session: &mut Session,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<(Sums, Vec<Judged>)>, Error> {
+        let Some(mut trainer) = self.trainer(session, watch)? else { return Ok(None) };
+        trainer.held_out = std::mem::take(&mut trainer.train);
+        trainer.judge(true, watch).map(Some)
+    }
+
     /// Loads the model and completes the reference; `None` if the watcher asked to stop.
     ///
     /// # Errors
@@ -258,6 +282,8 @@ impl Prepared {
             optimizer: Optimizer::new(alignment.optimizer, policy.arena().values.len()),
             policy,
             objective: alignment.objective.clone(),
+            finetuning: alignment.finetuning,
+            seed: alignment.seed,
             state: State::default(),
             schedule: Schedule::new(
                 rates.lr_scheduler_type,
@@ -267,7 +293,7 @@ impl Prepared {
             ),
             train: self.pairs.train.clone(),
             held_out: self.pairs.held_out.clone(),
-            batches: self.batches,
+            batches: self.batches.clone(),
             reference,
             moving,
             routine: Routine {
@@ -282,15 +308,18 @@ impl Prepared {
     /// What is trained, from its first values on.
     fn training(&self) -> Result<Training, Error> {
         let alignment = &self.recipe.alignment;
-        Ok(match (&alignment.tuning, &self.given) {
-            (Tuning::Full, _) => Training::Full,
+        let mut adapter = match (&alignment.tuning, &self.given) {
+            (Tuning::Full, _) => return Ok(Training::Full),
             (Tuning::Lora(settings), _) => {
-                let config = self.files.checkpoint.config();
-                Training::Lora(Box::new(settings.fresh(config, alignment.seed)?))
+                settings.fresh(self.files.checkpoint.config(), alignment.seed)?
             }
-            (Tuning::Adapter, Some(adapter)) => Training::Lora(Box::new(adapter.clone())),
-            (Tuning::Adapter, None) => Training::Nothing,
-        })
+            (Tuning::Adapter, Some(adapter)) => adapter.clone(),
+            (Tuning::Adapter, None) => return Ok(Training::Nothing),
+        };
+        if let Some(finetuning) = alignment.finetuning {
+            adapter.config.lora_dropout = finetuning.lora_dropout;
+        }
+        Ok(Training::Lora(Box::new(adapter)))
     }
 
     /// What the reference says of every pair that the run needs.

@@ -1,5 +1,7 @@
 //! Which pairs make up which step, and their rows in the model's terms.
 
+use std::sync::Arc;
+
 use data::{
     pack::{self, PackSettings},
     tokenize::Example,
@@ -7,10 +9,13 @@ use data::{
 use model::{MicroBatch, Sequence};
 
 /// The steps of a run over a number of pairs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Batches {
     settings: PackSettings,
+    /// What is shuffled and counted: pairs, or packs of several rows.
     pairs: usize,
+    /// The rows of each pack; a pair is its own pack without.
+    packs: Option<Arc<[Vec<usize>]>>,
     batch_size: usize,
     total_steps: u64,
 }
@@ -34,7 +39,27 @@ impl Batches {
         (epochs, max_steps): (u64, Option<u64>),
     ) -> Self {
         let all = settings.steps_per_epoch(pairs) as u64 * epochs;
-        Self { settings, pairs, batch_size, total_steps: max_steps.unwrap_or(all) }
+        let total_steps = max_steps.unwrap_or(all);
+        Self { settings, pairs, packs: None, batch_size, total_steps }
+    }
+
+    /// The steps over packs of rows, each of which counts as a pair does.
+    pub fn of_packs(
+        settings: PackSettings,
+        packs: Vec<Vec<usize>>,
+        batch_size: usize,
+        length: (u64, Option<u64>),
+    ) -> Self {
+        let batches = Self::new(settings, packs.len(), batch_size, length);
+        Self { packs: Some(packs.into()), ..batches }
+    }
+
+    /// The rows of what was shuffled.
+    fn unpack(&self, of_step: impl Iterator<Item = usize>) -> Vec<usize> {
+        match &self.packs {
+            Some(packs) => of_step.flat_map(|pack| packs[pack].iter().copied()).collect(),
+            None => of_step.collect(),
+        }
     }
 
     /// Optimizer steps of the run.
@@ -47,20 +72,23 @@ impl Batches {
         let (epoch, index) = self.place(step);
         let order = self.settings.order(self.pairs, epoch);
         let size = self.settings.examples_per_step;
-        order.into_iter().skip(index * size).take(size).collect()
+        self.unpack(order.into_iter().skip(index * size).take(size))
     }
 
     /// The pairs of each step of an epoch, counted from 0.
     pub fn of_epoch(&self, epoch: usize) -> Vec<Vec<usize>> {
         let order = self.settings.order(self.pairs, epoch);
-        order.chunks(self.settings.examples_per_step.max(1)).map(<[usize]>::to_vec).collect()
+        let steps = order.chunks(self.settings.examples_per_step.max(1));
+        steps.map(|step| self.unpack(step.iter().copied())).collect()
     }
 
     /// Every pair that the run trains on, in the order of the examples.
     pub fn visited(&self) -> Vec<usize> {
         let per_epoch = self.settings.steps_per_epoch(self.pairs) as u64;
         if per_epoch <= self.total_steps {
-            return (0..self.pairs).collect();
+            let mut all = self.unpack(0..self.pairs);
+            all.sort_unstable();
+            return all;
         }
         let mut visited: Vec<usize> =
             (1..=self.total_steps).flat_map(|step| self.of_step(step)).collect();
@@ -109,5 +137,6 @@ pub fn micro_batches<'a>(
 fn sequence(example: &Example) -> Sequence<'_> {
     let completions =
         example.completions.iter().map(Vec::as_slice).zip(example.unscored.iter().copied());
-    Sequence { prompt: &example.prompt, completions: completions.collect() }
+    let (completions, spans) = (completions.collect(), &example.spans[..]);
+    Sequence { prompt: &example.prompt, completions, spans }
 }

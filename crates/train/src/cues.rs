@@ -77,6 +77,7 @@ mod tests {
             prompt: vec![1],
             completions: vec![chosen.to_vec(), vec![7; 50], rejected.to_vec()],
             unscored: vec![0; 3],
+            spans: Vec::new(),
             extras: serde_json::Map::new(),
         }
     }

@@ -8,6 +8,7 @@ pub mod batches;
 pub mod cues;
 mod error;
 pub mod history;
+pub mod imitation;
 pub mod metrics;
 pub mod moving;
 pub mod optimizer;

@@ -152,6 +152,11 @@ impl Sums {
         self.of_pairs(self.likelier)
     }
 
+    /// Share of the chosen completions' tokens that were the unique most likely one.
+    pub fn token_accuracy(&self) -> f64 {
+        self.chosen.hits as f64 / self.chosen.tokens.max(1) as f64
+    }
+
     fn of_pairs(&self, sum: f64) -> f64 {
         sum / self.pairs.max(1) as f64
     }
@@ -174,24 +179,26 @@ impl Sums {
         let tokens = |side: &SideSums| side.tokens.max(1) as f64;
         let entropy = (chosen.entropy + rejected.entropy) / (tokens(chosen) + tokens(rejected));
         let parts = objective.loss_parts();
+        // Completions that are learned as they are have no sides and no rewards.
+        let has_sides = 0 < self.pairs || objective.needs().desirable;
         let metrics = [
             (true, "loss", self.mean_loss()),
-            (true, "policy_loss", self.mean_pair_loss()),
+            (has_sides, "policy_loss", self.mean_pair_loss()),
             (parts.group, "group_loss", self.group_loss / n),
-            (parts.likelihood, "nll_loss", self.nll_loss / n),
+            (has_sides && parts.likelihood, "nll_loss", self.nll_loss / n),
             (parts.weight, "preference_weight", self.weight / n),
             (self.kl.is_some(), "kl", self.kl.unwrap_or(0.0)),
-            (true, "rewards/chosen", chosen.mean(chosen.reward)),
-            (true, "rewards/rejected", rejected.mean(rejected.reward)),
+            (has_sides, "rewards/chosen", chosen.mean(chosen.reward)),
+            (has_sides, "rewards/rejected", rejected.mean(rejected.reward)),
             (0 < self.pairs, "rewards/accuracies", self.accuracy()),
             (0 < self.pairs, "accuracy_half_ties", self.accuracy_half_ties()),
-            (true, "rewards/margins", self.mean_margin()),
-            (true, "logps/chosen", chosen.mean(chosen.logp)),
-            (true, "logps/rejected", rejected.mean(rejected.logp)),
-            (true, "logits/chosen", chosen.logits / tokens(chosen)),
-            (true, "logits/rejected", rejected.logits / tokens(rejected)),
+            (has_sides, "rewards/margins", self.mean_margin()),
+            (has_sides, "logps/chosen", chosen.mean(chosen.logp)),
+            (has_sides, "logps/rejected", rejected.mean(rejected.logp)),
+            (has_sides, "logits/chosen", chosen.logits / tokens(chosen)),
+            (has_sides, "logits/rejected", rejected.logits / tokens(rejected)),
             (true, "entropy", entropy),
-            (true, "mean_token_accuracy", chosen.hits as f64 / tokens(chosen)),
+            (true, "mean_token_accuracy", self.token_accuracy()),
             (0 < self.pairs, "likelier", self.likelier_share()),
         ];
         metrics
@@ -216,6 +223,7 @@ mod tests {
             prompt: vec![1],
             completions: vec![vec![2], vec![3, 4]],
             unscored: vec![0, 0],
+            spans: Vec::new(),
             extras: serde_json::Map::new(),
         };
         let mut sums = Sums::default();

@@ -8,7 +8,7 @@ use std::{
 use data::{
     Error as DataError,
     check::OnInvalid,
-    dataset,
+    dataset::{self, Whole},
     layout::Shape,
     read::Source,
     record::Record,
@@ -25,7 +25,8 @@ use objectives::Objective;
 use crate::{
     Error,
     error::Dropped,
-    recipe,
+    imitation,
+    recipe::{self, Finetuning},
     rows::{Arrangement, Tally},
 };
 
@@ -131,8 +132,12 @@ pub fn load(recipe: &recipe::Recipe, found: &BTreeMap<String, PathBuf>) -> Resul
     let options = dataset::Options {
         policy: dataset.policy,
         seed: recipe.alignment.seed,
-        shapes: shapes(&recipe.alignment.objective),
+        shapes: match recipe.alignment.finetuning {
+            Some(_) => vec![Shape::Completions, Shape::Texts],
+            None => shapes(&recipe.alignment.objective),
+        },
         group_by_prompt: dataset.group_by_prompt,
+        whole: whole(recipe.alignment.finetuning.as_ref()),
     };
     let located = |mut source: Source| {
         if let Some(path) = source.path.to_str().and_then(|name| found.get(name)) {
@@ -177,7 +182,7 @@ pub fn pairs(
     let tokenization = Tokenization {
         tokenizer: &files.tokenizer,
         templates: &files.templates,
-        settings: settings(dataset, files.checkpoint.config().context),
+        settings: settings(recipe, files.checkpoint.config().context),
         cache: cache.as_ref(),
     };
     let Loaded { train, held_out, mut report, mut eval_report } = loaded;
@@ -192,8 +197,12 @@ pub fn pairs(
     let mut objective = Tally::new();
     let mut decisions = train.decisions;
     decisions.cache_was_damaged |= held_out.decisions.cache_was_damaged;
-    let train = arrangement.arrange(train.examples, &mut objective)?;
-    let held_out = arrangement.arrange(held_out.examples, &mut Tally::new())?;
+    let arrange = |rows: Vec<Example>, tally: &mut Tally| match recipe.alignment.finetuning {
+        Some(_) => Ok(imitation::learnable(rows, tally)),
+        None => arrangement.arrange(rows, tally),
+    };
+    let train = arrange(train.examples, &mut objective)?;
+    let held_out = arrange(held_out.examples, &mut Tally::new())?;
     if train.is_empty() {
         let text = report.render_problems();
         return Err(Error::NoPairs { dropped: Dropped { text } });
@@ -206,6 +215,17 @@ pub fn pairs(
         objective,
     };
     Ok(Pairs { train, held_out, reports, decisions })
+}
+
+/// Which prompts are learned with their completions, as TRL has it where the recipe is silent.
+fn whole(finetuning: Option<&Finetuning>) -> Whole {
+    let Some(finetuning) = finetuning else { return Whole::Never };
+    match finetuning.completion_only_loss {
+        _ if finetuning.assistant_only_loss => Whole::Always,
+        Some(true) => Whole::Never,
+        None => Whole::Dialogues,
+        Some(false) => Whole::Always,
+    }
 }
 
 /// The shapes of rows that an objective can use.
@@ -225,10 +245,12 @@ pub fn max_length(dataset: &recipe::Dataset, context: usize) -> usize {
     dataset.lengths.max_length.unwrap_or(1024).min(context)
 }
 
-fn settings(dataset: &recipe::Dataset, context: usize) -> Settings {
+fn settings(recipe: &recipe::Recipe, context: usize) -> Settings {
+    let dataset = &recipe.dataset;
     let max_length = Some(max_length(dataset, context));
     Settings {
         chat_template: dataset.chat_template,
+        answers_only: recipe.alignment.finetuning.is_some_and(|it| it.assistant_only_loss),
         lengths: Lengths { max_length, ..dataset.lengths },
         drop_untokenizable: dataset.policy.on_invalid == OnInvalid::Drop,
     }

@@ -87,7 +87,7 @@ fn auto(recipe: &mut Recipe) -> Result<Opening, Error> {
 /// Takes over what the first process resolved, and refuses another recipe.
 fn take_over(recipe: &mut Recipe, folder: &RunFolder) -> Result<Vec<String>, Error> {
     let path = folder.recipe_path();
-    let first = crate::recipe::read(&path, &[], "")?.recipe;
+    let first = crate::recipe::read(&path, None, &[], "")?.recipe;
     recipe.take_resolved(&first);
     let (free, differences) = recipe.differences(&first);
     if !differences.is_empty() {

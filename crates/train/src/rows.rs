@@ -269,7 +269,8 @@ pub fn coefficients(
     (0..example.completions.len()).map(of).collect::<Vec<_>>().into_iter()
 }
 
-fn count(tally: &mut Tally, what: &str) {
+/// Counts something by name.
+pub(crate) fn count(tally: &mut Tally, what: &str) {
     *tally.entry(what.to_owned()).or_insert(0) += 1;
 }
 

@@ -9,10 +9,11 @@ use objectives::{Group, GroupOutcome, Objective, State};
 use crate::{
     Error, Watch,
     batches::{Batches, micro_batches},
+    imitation,
     metrics::Sums,
     moving::{MovingReference, Unstoppable},
     optimizer::Optimizer,
-    recipe::Evaluation,
+    recipe::{Evaluation, Finetuning},
     reference::ReferenceStore,
     rows,
     schedule::Schedule,
@@ -28,6 +29,10 @@ pub struct Trainer {
     pub optimizer: Optimizer,
     /// What the loss is.
     pub objective: Objective,
+    /// What there is beside it if completions are learned as they are.
+    pub finetuning: Option<Finetuning>,
+    /// The seed of what is random in a step.
+    pub seed: u64,
     /// What the loss remembers.
     pub state: State,
     /// The rate of every step.
@@ -57,6 +62,21 @@ pub struct Posterior {
     pub posterior: f64,
     /// Chosen minus rejected reward.
     pub margin: f64,
+}
+
+/// What is said of a row, its completions in their order: the chosen one first.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Judged {
+    /// The row.
+    pub id: String,
+    /// Log-probability of each completion, in nats.
+    pub logps: Vec<f64>,
+    /// Scored tokens of each completion.
+    pub tokens: Vec<u32>,
+    /// Implicit reward of each completion.
+    pub rewards: Vec<f64>,
+    /// What the row costs.
+    pub loss: f64,
 }
 
 /// When a run saves and evaluates.
@@ -127,7 +147,8 @@ impl Trainer {
         state.epoch = self.batches.epoch(step);
         let mut sums = Sums::default();
         let mut together = None;
-        if self.objective.is_batch_coupled() {
+        let tokens = rows.iter().map(|row| imitation::scored(&self.train[*row])).sum();
+        if self.finetuning.is_none() && self.objective.is_batch_coupled() {
             let Some(scores) = self.score_all(&rows, watch)? else { return Ok(None) };
             let groups = self.groups(&self.train, &rows, &scores)?;
             let judged = self.objective.evaluate(&mut state, &groups);
@@ -135,18 +156,26 @@ impl Trainer {
             together = Some(judged.groups);
         }
         let mut done = 0;
-        for batch in micro_batches(&self.train, &rows, self.routine.tokens_per_micro_batch) {
+        for mut batch in micro_batches(&self.train, &rows, self.routine.tokens_per_micro_batch) {
             if watch.interrupted() {
                 self.policy.arena_mut().clear_gradients();
                 return Ok(None);
             }
+            if let Some(finetuning) = self.finetuning {
+                let settings = (finetuning.lora_dropout, self.seed, step);
+                batch.rows.dropout = imitation::dropout(&batch.rows, &batch.pairs, settings);
+            }
             let pending = self.policy.forward(&batch.rows)?;
             let scores = by_row(&self.train, &batch.pairs, &pending.scores().completions);
-            let outcomes = if let Some(all) = &together {
-                all[done..][..batch.pairs.len()].to_vec()
-            } else {
-                let groups = self.groups(&self.train, &batch.pairs, &scores)?;
-                self.objective.evaluate(&mut state, &groups).groups
+            let outcomes = match &together {
+                Some(all) => all[done..][..batch.pairs.len()].to_vec(),
+                None if self.finetuning.is_some() => {
+                    imitation::outcomes(&scores, (rows.len(), tokens))
+                }
+                None => {
+                    let groups = self.groups(&self.train, &batch.pairs, &scores)?;
+                    self.objective.evaluate(&mut state, &groups).groups
+                }
             };
             done += batch.pairs.len();
             let examples = || batch.pairs.iter().map(|row| &self.train[*row]);
@@ -253,6 +282,19 @@ impl Trainer {
     ///
     /// A reference value that is missing.
     pub fn evaluate(&self, adapter: bool, watch: &mut dyn Watch) -> Result<Sums, Error> {
+        Ok(self.judge(adapter, watch)?.0)
+    }
+
+    /// The same, with what is said of each row.
+    ///
+    /// # Errors
+    ///
+    /// A reference value that is missing.
+    pub fn judge(
+        &self,
+        adapter: bool,
+        watch: &mut dyn Watch,
+    ) -> Result<(Sums, Vec<Judged>), Error> {
         let all: Vec<usize> = (0..self.held_out.len()).collect();
         let mut scores = Vec::with_capacity(all.len());
         for batch in micro_batches(&self.held_out, &all, self.routine.tokens_per_micro_batch) {
@@ -260,15 +302,28 @@ impl Trainer {
             scores.extend(by_row(&self.held_out, &batch.pairs, &scored));
             watch.progress(&Progress::Evaluation { done: scores.len(), total: all.len() });
         }
-        let groups = self.groups(&self.held_out, &all, &scores)?;
         let mut sums = Sums::default();
-        let judged = self.objective.evaluate(&mut self.state.clone(), &groups);
-        sums.kl = judged.kl;
-        let outcomes = judged.groups;
+        let outcomes = if self.finetuning.is_some() {
+            let tokens = self.held_out.iter().map(imitation::scored).sum();
+            imitation::outcomes(&scores, (all.len(), tokens))
+        } else {
+            let groups = self.groups(&self.held_out, &all, &scores)?;
+            let judged = self.objective.evaluate(&mut self.state.clone(), &groups);
+            sums.kl = judged.kl;
+            judged.groups
+        };
+        let mut rows = Vec::with_capacity(all.len());
         for ((example, scores), outcome) in self.held_out.iter().zip(&scores).zip(&outcomes) {
             sums.add(example, scores, outcome);
+            rows.push(Judged {
+                id: example.id.clone(),
+                logps: scores.iter().map(|score| score.logp).collect(),
+                tokens: scores.iter().map(|score| score.token_count).collect(),
+                rewards: outcome.rewards.clone(),
+                loss: outcome.loss,
+            });
         }
-        Ok(sums)
+        Ok((sums, rows))
     }
 
     /// How likely each row's label is right, by RE-PO under the weights as they are; least likely

@@ -59,8 +59,11 @@ pub fn train(
         trainer.move_reference(step);
         watch.progress(&Progress::Step(step_progress(trainer, &record)));
         is_over = when_due(trainer, run, watch)?;
-        for warning in watching.catch_up(run.history()) {
-            watch.warn(&warning);
+        // The signs are those of preferences.
+        if trainer.finetuning.is_none() {
+            for warning in watching.catch_up(run.history()) {
+                watch.warn(&warning);
+            }
         }
         is_over |= stops(trainer, run, watch);
     }
@@ -126,6 +129,7 @@ fn step_progress(trainer: &Trainer, record: &StepRecord) -> StepProgress {
         policy_loss: sums.mean_pair_loss(),
         margin: sums.mean_margin(),
         accuracy: sums.accuracy(),
+        token_accuracy: trainer.finetuning.map(|_| sums.token_accuracy()),
         gradient_norm: record.gradient_norm,
         learning_rate: record.learning_rate,
         tokens: sums.tokens,

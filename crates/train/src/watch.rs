@@ -56,6 +56,9 @@ pub struct StepProgress {
     pub margin: f64,
     /// Share of pairs whose chosen reward is the larger one.
     pub accuracy: f64,
+    /// Share of tokens that were the most likely ones; only where completions are learned as they
+    /// are, without pairs.
+    pub token_accuracy: Option<f64>,
     /// Norm of the gradients before clipping.
     pub gradient_norm: f64,
     /// The rate of the step.

@@ -131,7 +131,7 @@ impl Lengths {
     fn new(trainer: &Trainer) -> Self {
         let difference = |example| cues::longer_by(example).unwrap_or(f64::NAN);
         let differences = trainer.train.iter().map(difference).collect();
-        Self { batches: trainer.batches, differences, epoch: None, steps: Vec::new() }
+        Self { batches: trainer.batches.clone(), differences, epoch: None, steps: Vec::new() }
     }
 
     fn of_step(&mut self, step: u64) -> Option<Rows> {

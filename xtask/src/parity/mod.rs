@@ -1,7 +1,9 @@
 //! The same training run by TRL and by this program, step by step, and the weights of both loaded
 //! by transformers and PEFT.
 //!
-//! Before that the losses alone are compared, on log-probabilities that both are given.
+//! Before that the chat templates of published models are rendered by both, a given model writes
+//! on from prompts in both, and the losses alone are compared, on log-probabilities that both are
+//! given.
 //!
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
@@ -13,9 +15,11 @@
 mod cases;
 mod check;
 mod gguf;
+mod greedy;
 mod objectives;
 mod programs;
 mod report;
+mod templates;
 
 use std::path::Path;
 
@@ -31,6 +35,10 @@ use report::{Report, Rounding};
 pub enum Stage {
     /// Losses from the same log-probabilities.
     Objectives,
+    /// Chat templates of published models.
+    Templates,
+    /// What a given model writes.
+    Greedy,
     /// Whole runs.
     Training,
     /// GGUF files in llama.cpp; only where it is asked for.
@@ -67,14 +75,23 @@ pub fn gguf_limits() -> String {
 /// If a program fails, or the two disagree.
 pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
-    if asked.stage == Some(Stage::Gguf) {
-        complaints.extend(compare_files(root, python, asked)?);
+    let is_asked = |stage: Stage| asked.stage.is_none_or(|asked| asked == stage);
+    if is_asked(Stage::Templates) {
+        complaints.extend(templates::compare(root, python)?);
     }
-    if matches!(asked.stage, None | Some(Stage::Objectives)) {
+    // The tiny models write noise; only a given one says something.
+    if let Some(folder) = asked.model.filter(|_| is_asked(Stage::Greedy)) {
+        complaints.extend(greedy::compare(root, python, folder)?);
+    }
+    if is_asked(Stage::Objectives) {
         complaints.extend(objectives::compare(root, python, &crate::run::target(root)?)?);
     }
-    if matches!(asked.stage, None | Some(Stage::Training)) {
+    if is_asked(Stage::Training) {
         complaints.extend(compare_training(root, python, asked)?);
+    }
+    // Written by ours and read by a program that the others do not need.
+    if asked.stage == Some(Stage::Gguf) {
+        complaints.extend(compare_files(root, python, asked)?);
     }
     for complaint in &complaints {
         say(complaint);

@@ -1,4 +1,4 @@
-//! `trueup align`: from a recipe to an aligned model.
+//! `trueup align` and `trueup finetune`: from a recipe to a model that was trained.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -7,7 +7,7 @@ use hub::Kind;
 use train::{
     Session,
     align::{Prepared, Setting},
-    recipe::{self, Device, Override, Recipe},
+    recipe::{self, Device, Override, Purpose, Recipe},
     resume::{self, Opening, Resume},
     training::Ending,
 };
@@ -23,14 +23,15 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Aligns a model, or shows the recipe.
-pub(super) fn run(args: &Align, terminal: &mut Terminal) -> Result<(), Failure> {
+/// Trains a model for a purpose, or shows the recipe.
+pub(super) fn run(args: &Align, purpose: Purpose, terminal: &mut Terminal) -> Result<(), Failure> {
     let now = environment::unix_seconds();
     let timestamp = environment::timestamp(now);
     let mut overrides: Vec<Override> = args.set.iter().map(|text| Override::set(text)).collect();
     let device = args.device.as_ref();
     overrides.extend(device.map(|device| Override::flag("--device", "device", device)));
-    let recipe::Checked { recipe, notes } = recipe::read(&args.config, &overrides, &timestamp)?;
+    let recipe::Checked { recipe, notes } =
+        recipe::read(&args.config, Some(purpose), &overrides, &timestamp)?;
     for note in notes {
         terminal.note(&note.to_string());
     }
@@ -143,13 +144,19 @@ pub(super) fn train(
         }
         Ending::Interrupted { step } => {
             let checkpoint = (0 < step).then(|| root.join(format!("checkpoint-{step}")));
-            Err(stopped(args, &signals, checkpoint))
+            Err(stopped(&prepared, args, &signals, checkpoint))
         }
     }
 }
 
-fn stopped(args: &Align, signals: &Signals, checkpoint: Option<std::path::PathBuf>) -> Failure {
-    let mut resume = format!("trueup align --config {}", args.config.display());
+fn stopped(
+    prepared: &Prepared,
+    args: &Align,
+    signals: &Signals,
+    checkpoint: Option<std::path::PathBuf>,
+) -> Failure {
+    let command = prepared.recipe().purpose().command();
+    let mut resume = format!("trueup {command} --config {}", args.config.display());
     for set in &args.set {
         let _ = write!(resume, " --set {set}");
     }
@@ -198,8 +205,12 @@ pub(super) fn setting(
 /// Says once what was decided.
 fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
     let reports = &prepared.pairs().reports;
+    let noun = match prepared.recipe().purpose() {
+        Purpose::Align => "pairs",
+        Purpose::Finetune => "rows",
+    };
     terminal.print(&format!(
-        "pairs: {} to train on, {} to evaluate on\n",
+        "{noun}: {} to train on, {} to evaluate on\n",
         reports.train_pairs, reports.eval_pairs
     ));
     if prepared.pairs().decisions.cache_was_damaged {
@@ -216,7 +227,9 @@ fn tell(prepared: &Prepared, args: &Align, terminal: &Terminal) {
         size(prepared.memory().total()),
         prepared.recipe().threads.unwrap_or_else(machine::threads),
     ));
-    terminal.print(&format!("reference: {}\n", prepared.reference_in_words()));
+    if prepared.recipe().purpose() == Purpose::Align {
+        terminal.print(&format!("reference: {}\n", prepared.reference_in_words()));
+    }
     if args.verbose && !args.dry_run {
         terminal.print(&prepared.recipe().render());
     }

@@ -47,7 +47,7 @@ fn named(mut histories: Vec<History>) -> Vec<History> {
 }
 
 fn given_name(folder: &Path) -> Option<String> {
-    let checked = train::recipe::read(&run::recipe_path(folder), &[], "").ok()?;
+    let checked = train::recipe::read(&run::recipe_path(folder), None, &[], "").ok()?;
     checked.recipe.alignment.run_name
 }
 

@@ -8,6 +8,7 @@ mod cut;
 mod data;
 mod doctor;
 mod download;
+mod eval;
 mod fuse;
 mod generate;
 mod pairs;
@@ -16,6 +17,8 @@ mod quickstart;
 mod sweep;
 mod sweep_margins;
 mod sweep_plan;
+
+use train::recipe::Purpose;
 
 use crate::{
     args::{Command, Data},
@@ -30,7 +33,9 @@ use crate::{
 /// Whatever the command fails with.
 pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
     match command {
-        Command::Align(args) => align::run(args, terminal),
+        Command::Finetune(args) => align::run(args, Purpose::Finetune, terminal),
+        Command::Align(args) => align::run(args, Purpose::Align, terminal),
+        Command::Eval(args) => eval::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),

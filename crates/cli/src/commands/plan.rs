@@ -47,7 +47,8 @@ pub(super) fn text(prepared: &Prepared) -> String {
         size(memory.scratch),
     );
     let rate = products_per_second(prepared.precision());
-    let seconds = seconds(prepared, train + held_out, rate);
+    let is_held = prepared.recipe().alignment.objective.needs_reference();
+    let seconds = seconds(prepared, if is_held { train + held_out } else { 0 }, rate);
     let _ = writeln!(
         text,
         "  time        about {} without evaluation, at {:.0} GFLOP/s measured now",

@@ -18,15 +18,23 @@ const RESULTS: [&str; 3] = ["events.jsonl", "adapter_model.safetensors", "adapte
 
 pub(crate) struct Home {
     folder: tempfile::TempDir,
+    /// The command that trains, and the section that tells it how.
+    command: (&'static str, &'static str),
 }
 
 impl Home {
     /// A folder with `pairs.jsonl` and `recipe.yaml`.
     pub(crate) fn new(pairs: &[String], recipe: &str) -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let home = Self { folder, command: ("align", "alignment") };
         home.write("pairs.jsonl", &(pairs.join("\n") + "\n"));
         home.write("recipe.yaml", recipe);
         home
+    }
+
+    /// The same for a recipe of fine-tuning.
+    pub(crate) fn finetuning(rows: &[String], recipe: &str) -> Self {
+        Self { command: ("finetune", "training"), ..Self::new(rows, recipe) }
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -56,9 +64,10 @@ impl Home {
     fn command(&self, output_dir: &str, more: &[&str]) -> Command {
         let cache = self.path("caches").join(output_dir);
         let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        let (name, section) = self.command;
         command
-            .args(["align", "--config", "recipe.yaml", "--set"])
-            .arg(format!("alignment.output_dir={output_dir}"))
+            .args([name, "--config", "recipe.yaml", "--set"])
+            .arg(format!("{section}.output_dir={output_dir}"))
             .args(more)
             .current_dir(self.folder.path())
             .env("TRUEUP_HOME", &cache)

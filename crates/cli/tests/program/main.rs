@@ -7,6 +7,9 @@ mod chat;
 mod compare;
 mod download;
 mod equivalence;
+mod eval;
+#[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
+mod finetune_keys;
 mod fuse;
 mod groups;
 mod home;
@@ -15,4 +18,5 @@ mod pairs;
 mod recipe_keys;
 mod recipes;
 mod resume;
+mod road;
 mod watching;

@@ -16,7 +16,7 @@ use train::recipe::KEYS;
 use crate::home::Home;
 
 /// What a changed key must do.
-enum Effect {
+pub(crate) enum Effect {
     /// The recipe is refused with these words.
     Refused(&'static str),
     /// The recipe is accepted, and these words say that the key does nothing.
@@ -27,15 +27,15 @@ enum Effect {
 use Effect::{Noted, Refused, Seen};
 
 /// A key with another value than it has without it.
-struct Probe {
-    key: &'static str,
+pub(crate) struct Probe {
+    pub(crate) key: &'static str,
     value: &'static str,
     /// What both runs are told beside it.
     with: &'static [&'static str],
     effect: Effect,
 }
 
-const fn probe(
+pub(crate) const fn probe(
     key: &'static str,
     value: &'static str,
     with: &'static [&'static str],
@@ -45,15 +45,15 @@ const fn probe(
 }
 
 /// A finished run.
-struct Run {
-    root: PathBuf,
-    told: String,
+pub(crate) struct Run {
+    pub(crate) root: PathBuf,
+    pub(crate) told: String,
     code: Option<i32>,
     home: String,
 }
 
 impl Run {
-    fn json(&self, name: &str) -> Value {
+    pub(crate) fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&fs::read(self.root.join(name)).unwrap()).unwrap()
     }
 
@@ -63,34 +63,34 @@ impl Run {
     }
 
     /// A value of every optimizer step.
-    fn series(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn series(&self, name: &str) -> Vec<f64> {
         self.events().iter().filter_map(|event| event[name].as_f64()).collect()
     }
 
-    fn first(&self, name: &str) -> f64 {
+    pub(crate) fn first(&self, name: &str) -> f64 {
         self.series(name)[0]
     }
 
-    fn pairs(&self, name: &str) -> u64 {
+    pub(crate) fn pairs(&self, name: &str) -> u64 {
         self.json("data.json")[name].as_u64().unwrap()
     }
 
-    fn adapter(&self) -> Vec<u8> {
+    pub(crate) fn adapter(&self) -> Vec<u8> {
         fs::read(self.root.join("adapter_model.safetensors")).unwrap()
     }
 
-    fn adapted(&self) -> Vec<String> {
+    pub(crate) fn adapted(&self) -> Vec<String> {
         formats::peft::read(&self.root).unwrap().tensors.into_keys().collect()
     }
 
-    fn checkpoints(&self) -> BTreeSet<String> {
+    pub(crate) fn checkpoints(&self) -> BTreeSet<String> {
         let names = read_dir(&self.root).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with("checkpoint-")).collect()
     }
 
     /// What `trueup compare` calls the run.
-    fn compared(&self) -> String {
+    pub(crate) fn compared(&self) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_trueup"))
             .arg("compare")
             .arg(&self.root)
@@ -101,13 +101,13 @@ impl Run {
         table.lines().nth(1).unwrap().split("  ").next().unwrap().to_owned()
     }
 
-    fn memory(&self) -> &str {
+    pub(crate) fn memory(&self) -> &str {
         let (_, rest) = self.told.split_once("memory: ").unwrap();
         rest.split(';').next().unwrap()
     }
 }
 
-fn near(left: f64, right: f64) -> bool {
+pub(crate) fn near(left: f64, right: f64) -> bool {
     (left - right).abs() <= tolerance::RECIPE_RATIO * right.abs()
 }
 
@@ -216,6 +216,24 @@ const DATASET: &[Probe] = &[
             a.first("logps/chosen") == b.first("logps/chosen")
                 && a.first("logps/rejected") != b.first("logps/rejected")
         }),
+    ),
+    probe(
+        "dataset.completion_field",
+        "good",
+        &["dataset.path=labelled.jsonl", "alignment.loss_type=kto"],
+        Seen(|a, b| a.first("logps/chosen") != b.first("logps/chosen")),
+    ),
+    probe(
+        "dataset.completion_field",
+        "good",
+        &[],
+        Refused("`dataset.completion_field` has no effect with a loss over pairs"),
+    ),
+    probe(
+        "dataset.text_field",
+        "good",
+        &[],
+        Refused("`dataset.text_field` has no effect in alignment"),
     ),
     probe(
         "dataset.train_split",
@@ -804,7 +822,7 @@ fn swapped(number: u32) -> Value {
     row
 }
 
-fn lines(rows: &[Value]) -> String {
+pub(crate) fn lines(rows: &[Value]) -> String {
     rows.iter().fold(String::new(), |mut text, row| {
         let _ = writeln!(text, "{row}");
         text
@@ -829,6 +847,11 @@ pub(crate) fn home() -> Home {
     home.write("against.jsonl", &lines(&(20..23).map(swapped).collect::<Vec<_>>()));
     home.write("splits/train.jsonl", &lines(&rows));
     home.write("splits/other.jsonl", &lines(&eval));
+    let labelled = rows.iter().enumerate().map(|(number, row)| {
+        let (completion, good) = (&row["chosen"], &row["good"]);
+        json!({"prompt": row["prompt"], "completion": completion, "good": good, "label": number % 2 == 0})
+    });
+    home.write("labelled.jsonl", &lines(&labelled.collect::<Vec<_>>()));
     let groups = rows.iter().map(|row| {
         let responses = ["chosen", "good", "bad", "rejected"].map(|side| row[side].clone());
         json!({"prompt": row["prompt"], "responses": responses, "scores": [3, 2, 1, 0]})
@@ -892,7 +915,7 @@ fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) ->
     let Probe { key, value, with, effect } = probe;
     let set = format!("{key}={value}");
     let root = match *key {
-        "alignment.output_dir" => (*value).to_owned(),
+        "alignment.output_dir" | "training.output_dir" => (*value).to_owned(),
         _ => format!("{key}/{}", with.len()),
     };
     let after = run(home, &root, &[with, &[set.as_str()][..]].concat());
@@ -912,17 +935,21 @@ fn complaint(home: &Home, befores: &mut BTreeMap<String, Run>, probe: &Probe) ->
     (!is_fine).then(|| format!("{set} does not do what it says ({}): {}", after.home, after.told))
 }
 
+/// Runs every probe and says which of them fail.
+pub(crate) fn assert_all(home: &Home, probes: &[&Probe]) {
+    let mut befores = BTreeMap::new();
+    let complaints: Vec<String> =
+        probes.iter().filter_map(|probe| complaint(home, &mut befores, probe)).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
 #[test]
 fn every_key_changes_what_it_says_or_is_refused() {
     let groups = [MODEL, DATASET, DATED, OBJECTIVE, LOSSES, TUNING, RATES, OPTIMIZER, SAVING];
     let probes: Vec<&Probe> = groups.into_iter().flatten().collect();
     let probed: BTreeSet<String> = probes.iter().map(|probe| probe.key.to_owned()).collect();
-    let keys: BTreeSet<String> = KEYS.iter().map(train::recipe::Key::path).collect();
+    let keys = KEYS.iter().filter(|key| key.section != "training");
+    let keys: BTreeSet<String> = keys.map(train::recipe::Key::path).collect();
     assert_eq!(probed, keys, "every key has a probe");
-
-    let home = home();
-    let mut befores = BTreeMap::new();
-    let complaints: Vec<String> =
-        probes.into_iter().filter_map(|probe| complaint(&home, &mut befores, probe)).collect();
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert_all(&home(), &probes);
 }

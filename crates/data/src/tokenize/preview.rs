@@ -30,12 +30,12 @@ pub struct Preview {
 
 impl Preview {
     pub(super) fn new(tokenizer: &Tokenizer, example: &Example) -> Result<Self, Error> {
-        let prompt = show(tokenizer, &[], &example.prompt, usize::MAX)?;
-        let completions = example
-            .completions
-            .iter()
-            .zip(&example.unscored)
-            .map(|(ids, &unscored)| show(tokenizer, &example.prompt, ids, unscored))
+        let prompt = show(tokenizer, &[], &example.prompt, &|_| false)?;
+        let completions = example.completions.iter().enumerate();
+        let completions = completions
+            .map(|(side, ids)| {
+                show(tokenizer, &example.prompt, ids, &|index| example.is_scored(side, index))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { id: example.id.clone(), prompt, completions })
     }
@@ -46,7 +46,7 @@ fn show(
     tokenizer: &Tokenizer,
     context: &[u32],
     ids: &[u32],
-    unscored: usize,
+    is_scored: &dyn Fn(usize) -> bool,
 ) -> Result<Vec<Shown>, Error> {
     let mut stream = tokenizer.stream(context);
     let mut shown = Vec::with_capacity(ids.len());
@@ -54,7 +54,7 @@ fn show(
         // A stream leaves special tokens out; here they are what one looks for.
         let text = stream.push(id)?;
         let text = if tokenizer.is_special(id) { tokenizer.decode(&[id], false)? } else { text };
-        shown.push(Shown { id, text, scored: unscored <= index });
+        shown.push(Shown { id, text, scored: is_scored(index) });
     }
     if let Some(last) = shown.last_mut() {
         let rest = stream.finish()?;

@@ -1,4 +1,4 @@
-//! The section `alignment`: how the policy is trained.
+//! The section `alignment`: how the policy is trained; fine-tuning is a training of the same kind.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,13 @@ use objectives::Objective;
 
 use super::{
     dataset::Dataset,
+    finetuning::Finetuning,
     guards,
     model::{Model, Reference},
     objective,
     problem::{Note, What},
     read::{POSITIVE, Section, UP_TO_ONE, Words},
-    saving::{self, Evaluation},
+    saving::{self, Compared, Evaluation},
     tuning,
 };
 use crate::{
@@ -25,6 +26,8 @@ use crate::{
 /// How the policy is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alignment {
+    /// What there is beside the rest if completions are learned, not preferences between them.
+    pub finetuning: Option<Finetuning>,
     /// The run folder.
     pub output_dir: PathBuf,
     /// What the run is called where runs are compared; the folder's name if absent.
@@ -126,14 +129,21 @@ pub(super) fn read(
     let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
     let is_unpaired = |o: &&Objective| o.terms.iter().any(|term| term.loss.is_unpaired());
     let unpaired = objective.as_ref().filter(is_unpaired).map(Objective::name);
+    let compared = unpaired.map_or(Compared::Pairs, Compared::Sides);
+    let usual = Rates {
+        learning_rate: 1e-5,
+        lr_scheduler_type: SchedulerType::Linear,
+        warmup: Warmup::Ratio(0.1),
+    };
     Some(Alignment {
+        finetuning: None,
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
         run_name: section.text("run_name"),
         sync: sync(section, &tuning, around.model),
         objective: objective?,
         flip: section.flag("flip").unwrap_or(false),
         tuning,
-        rates: rates(section),
+        rates: rates(section, usual),
         optimizer: optimizer(section),
         batch_size: size(section, "batch_size", 4),
         gradient_accumulation_steps: size(section, "gradient_accumulation_steps", 4),
@@ -146,7 +156,7 @@ pub(super) fn read(
             .count_hinted("save_total_limit", 1, Some("leave it out to keep all checkpoints"))
             .map(|limit| limit as usize),
         logging_steps: section.count("logging_steps", 1).unwrap_or(10),
-        evaluation: saving::read(section, has_evaluation, unpaired, save_steps),
+        evaluation: saving::read(section, has_evaluation, &compared, save_steps),
         stop_when: guards::read(section, unpaired.is_none()),
         tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
         gradient_checkpointing: section
@@ -158,7 +168,8 @@ pub(super) fn read(
 pub(super) const CHECKPOINTING: Words<Option<bool>> =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
 
-fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
+/// A count that fits into memory.
+pub(super) fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
     section.count(key, 1).map_or(default, |count| count as usize)
 }
 
@@ -192,18 +203,20 @@ fn sync(section: &mut Section<'_>, tuning: &Tuning, model: Option<&Model>) -> Op
     Some(SyncSettings { mixup_alpha, steps: steps.unwrap_or(512) })
 }
 
-fn rates(section: &mut Section<'_>) -> Rates {
+/// The learning rate over the run; `usual` holds where the recipe is silent.
+pub(super) fn rates(section: &mut Section<'_>, usual: Rates) -> Rates {
     let lr_scheduler_type = section
         .word("lr_scheduler_type", "lr_scheduler_type", SchedulerType::WORDS)
-        .unwrap_or(SchedulerType::Linear);
+        .unwrap_or(usual.lr_scheduler_type);
+    let rate = section.number("learning_rate", POSITIVE, "> 0");
     Rates {
-        learning_rate: section.number("learning_rate", POSITIVE, "> 0").unwrap_or(1e-5),
+        learning_rate: rate.unwrap_or(usual.learning_rate),
         lr_scheduler_type,
-        warmup: warmup(section, lr_scheduler_type),
+        warmup: warmup(section, lr_scheduler_type, usual.warmup),
     }
 }
 
-fn warmup(section: &mut Section<'_>, kind: SchedulerType) -> Warmup {
+fn warmup(section: &mut Section<'_>, kind: SchedulerType, usual: Warmup) -> Warmup {
     let ratio = section.number("warmup_ratio", 0.0..=1.0, ">= 0 and <= 1");
     let share = section.node("warmup_steps").and_then(super::tree::Node::as_number);
     let steps = if share.is_some_and(|share| 0.0 < share && share < 1.0) {
@@ -225,7 +238,7 @@ fn warmup(section: &mut Section<'_>, kind: SchedulerType) -> Warmup {
         (Some(steps), _) => Warmup::Steps(steps),
         (None, Some(ratio)) => Warmup::Ratio(ratio),
         (None, None) if kind == SchedulerType::Constant => Warmup::Steps(0),
-        (None, None) => Warmup::Ratio(0.1),
+        (None, None) => usual,
     };
     if kind == SchedulerType::Constant {
         let when = "with `lr_scheduler_type: constant`";
@@ -240,7 +253,8 @@ fn warmup(section: &mut Section<'_>, kind: SchedulerType) -> Warmup {
     warmup
 }
 
-fn optimizer(section: &mut Section<'_>) -> OptimizerSettings {
+/// AdamW's constants.
+pub(super) fn optimizer(section: &mut Section<'_>) -> OptimizerSettings {
     let told = ">= 0 and < 1";
     OptimizerSettings {
         adam_beta1: section.number("adam_beta1", 0.0..1.0, told).unwrap_or(0.9),

@@ -29,6 +29,10 @@ pub struct Dataset {
     pub chosen_field: String,
     /// The field that holds the rejected completion.
     pub rejected_field: String,
+    /// The field that holds a lone completion.
+    pub completion_field: String,
+    /// The field that holds a text without a prompt.
+    pub text_field: String,
     /// The split to train on, where there are splits.
     pub train_split: String,
     /// Pairs to evaluate on.
@@ -108,6 +112,8 @@ impl Dataset {
             ("prompt", &self.prompt_field),
             ("chosen", &self.chosen_field),
             ("rejected", &self.rejected_field),
+            ("completion", &self.completion_field),
+            ("text", &self.text_field),
         ] {
             if name != column {
                 fields.set(name, column);
@@ -141,6 +147,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Dataset> {
         prompt_field: field(section, "prompt_field", "prompt"),
         chosen_field: field(section, "chosen_field", "chosen"),
         rejected_field: field(section, "rejected_field", "rejected"),
+        completion_field: field(section, "completion_field", "completion"),
+        text_field: field(section, "text_field", "text"),
         train_split: field(section, "train_split", "train"),
         eval_path: section.text("eval_path"),
         eval_split: section.text("eval_split"),

@@ -30,7 +30,7 @@ impl Key {
 }
 
 /// The sections, in the order in which a recipe is written.
-pub const SECTIONS: [&str; 3] = ["model", "dataset", "alignment"];
+pub const SECTIONS: [&str; 4] = ["model", "dataset", "alignment", "training"];
 
 const fn key(
     section: &'static str,
@@ -55,6 +55,10 @@ const fn dataset(name: &'static str, default: &'static str, meaning: &'static st
 
 const fn alignment(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
     key("alignment", name, default, meaning)
+}
+
+const fn training(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    key("training", name, default, meaning)
 }
 
 /// Every key, in the order in which a resolved recipe is written.
@@ -108,6 +112,12 @@ pub const KEYS: &[Key] = &[
     dataset("prompt_field", "prompt", "the field that holds the prompt"),
     dataset("chosen_field", "chosen", "the field that holds the chosen completion"),
     dataset("rejected_field", "rejected", "the field that holds the rejected completion"),
+    dataset(
+        "completion_field",
+        "completion",
+        "the field that holds the completion of a row that has one",
+    ),
+    dataset("text_field", "text", "for fine-tuning: the field that holds a text without a prompt"),
     dataset("train_split", "train", "the split to train on, where the dataset has splits"),
     dataset("eval_path", "none", "a file or folder of pairs to evaluate on"),
     dataset("eval_split", "none", "the split to evaluate on"),
@@ -427,6 +437,136 @@ pub const KEYS: &[Key] = &[
         "auto",
         "compute activations twice to save memory: `true`, `false` or `auto` (only if memory is short)",
     ),
+    training(
+        "method",
+        "lora",
+        "`lora` (a low-rank adapter), `qlora` (the same over weights rounded to 4 bits) or `full` (all weights)",
+    ),
+    free(training(
+        "output_dir",
+        "./checkpoints/<model>-finetuned-<time>",
+        "the run folder; new or empty",
+    )),
+    free(training(
+        "run_name",
+        "the name of the run folder",
+        "what the run is called where runs are compared",
+    )),
+    training("quantization_bits", "4", "for `qlora`: bits a weight; only 4 so far"),
+    training(
+        "completion_only_loss",
+        "by the rows",
+        "whether prompts are read and not learned; by default so for rows of `prompt` and `completion`, and not for `messages`, of which `true` learns the last answer alone; texts have no prompt",
+    ),
+    training(
+        "assistant_only_loss",
+        "false",
+        "learn the assistant's answers of a conversation alone, all of them, with any chat template; rows of plain text are refused",
+    ),
+    training(
+        "max_seq_length",
+        "512, or the model's context if that is shorter",
+        "tokens of a row; what is longer loses its end; at least 1",
+    ),
+    training(
+        "packing",
+        "false",
+        "put rows together up to `max_seq_length` tokens and count them as one; each row attends to itself alone, as without",
+    ),
+    training("lora_r", "16", "rank of the adapters; at least 1"),
+    training("lora_alpha", "32", "scale of the adapters, divided by the rank; above 0"),
+    training(
+        "lora_dropout",
+        "0.05",
+        "share of an adapter's input that is dropped while training; at least 0, below 1",
+    ),
+    training("use_rslora", "false", "divide `lora_alpha` by the root of the rank"),
+    training(
+        "target_modules",
+        "all-linear",
+        "linears that carry an adapter, by the end of their names, or `all-linear` (all but the head)",
+    ),
+    training("layers_to_transform", "all", "blocks that carry adapters, from 0"),
+    training("learning_rate", "3e-4", "peak learning rate; above 0"),
+    training(
+        "lr_scheduler_type",
+        "linear",
+        "`linear`, `cosine`, `constant` or `constant_with_warmup`",
+    ),
+    training(
+        "warmup_steps",
+        "100, or 0 for `constant`",
+        "steps of warm-up; the first one has rate 0",
+    ),
+    training(
+        "warmup_ratio",
+        "none",
+        "warm-up as a share of all steps, rounded up; at least 0, at most 1",
+    ),
+    training(
+        "batch_size",
+        "4",
+        "rows a micro-batch as TRL counts; with `gradient_accumulation_steps` the rows of a step; at least 1",
+    ),
+    training("gradient_accumulation_steps", "4", "factor of `batch_size`; at least 1"),
+    training("num_epochs", "3", "passes over the data; at least 1"),
+    training("max_steps", "none", "optimizer steps, in place of `num_epochs`; at least 1"),
+    training("weight_decay", "0.01", "decoupled decay, not of biases and norms; at least 0"),
+    training("adam_beta1", "0.9", "decay of the gradient's mean; at least 0, below 1"),
+    training("adam_beta2", "0.999", "decay of the gradient's square; at least 0, below 1"),
+    training("adam_epsilon", "1e-8", "added to the root of the square; above 0"),
+    training(
+        "max_grad_norm",
+        "1.0",
+        "gradients are scaled down to this norm; at least 0, 0 for never",
+    ),
+    training(
+        "shuffle_dataset",
+        "true",
+        "a new order of the rows each epoch; `false` keeps the files' order",
+    ),
+    training("seed", "42", "seed of everything random; a whole number"),
+    free(training("save_steps", "500", "steps between checkpoints; at least 1")),
+    free(training(
+        "save_total_limit",
+        "none",
+        "checkpoints kept, the best one among them; at least 1",
+    )),
+    training(
+        "eval_steps",
+        "`save_steps`, with evaluation data",
+        "steps between evaluations; at least 1",
+    ),
+    free(training(
+        "logging_steps",
+        "10",
+        "steps between entries of `log_history` in `trainer_state.json`; at least 1",
+    )),
+    training(
+        "load_best_model_at_end",
+        "false",
+        "end with the best evaluated weights, not the last ones",
+    ),
+    training(
+        "metric_for_best_model",
+        "eval_loss",
+        "the metric that says which checkpoint is best: `eval_loss` or `eval_mean_token_accuracy`",
+    ),
+    training(
+        "early_stopping_patience",
+        "none",
+        "evaluations without improvement before the run ends; at least 1",
+    ),
+    training(
+        "tokens_per_micro_batch",
+        "1024",
+        "tokens in memory at once; changes memory and speed, and rounding; at least 1",
+    ),
+    training(
+        "gradient_checkpointing",
+        "auto",
+        "compute activations twice to save memory: `true`, `false` or `auto` (only if memory is short)",
+    ),
     free(key("", "device", "auto", "`auto`, `cpu` or `cuda`")),
     free(key(
         "",
@@ -450,7 +590,7 @@ pub(super) fn names(section: &str) -> impl Iterator<Item = &'static str> {
 ///
 /// Another tool's name comes first, then the same name in another section, then the nearest name.
 pub(super) fn instead(section: &str, name: &str) -> Option<String> {
-    if let Some(advice) = super::peers::advice(name) {
+    if let Some(advice) = super::peers::advice(section, name) {
         return Some(advice);
     }
     let elsewhere = KEYS.iter().find(|key| key.name == name);

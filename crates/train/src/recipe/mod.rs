@@ -8,6 +8,7 @@ mod aixpert;
 mod alignment;
 mod dataset;
 mod difference;
+mod finetuning;
 mod guards;
 mod keys;
 mod model;
@@ -19,6 +20,7 @@ mod read;
 mod render;
 mod saving;
 mod sweep;
+mod together;
 mod tree;
 mod tuning;
 
@@ -32,6 +34,7 @@ use fs_err as fs;
 pub use alignment::{Alignment, Rates, TOKENS_PER_MICRO_BATCH, Tuning};
 pub use dataset::{Dataset, Source};
 pub use difference::Difference;
+pub use finetuning::Finetuning;
 pub use keys::{KEYS, Key, SECTIONS};
 pub use model::{Model, Precision, Reference};
 pub use overrides::Override;
@@ -40,7 +43,7 @@ pub use saving::{Evaluation, Metric};
 pub use sweep::{SweepRun, check_sweep, read_sweep};
 
 use crate::Error;
-use problem::What::{NotASection, NotYet};
+use problem::What::{Conflict, NotASection, NotYet, OtherCommand};
 use read::{Section, Words};
 use tree::{Entry, Node, Value};
 
@@ -51,12 +54,49 @@ pub struct Recipe {
     pub model: Model,
     /// Which records to learn from.
     pub dataset: Dataset,
-    /// How the policy is trained.
+    /// How the policy is trained, be it by preferences or by completions.
     pub alignment: Alignment,
     /// Where it is trained.
     pub device: Device,
     /// Threads of the processor; all cores if absent.
     pub threads: Option<usize>,
+}
+
+impl Recipe {
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        match self.alignment.finetuning {
+            Some(_) => Purpose::Finetune,
+            None => Purpose::Align,
+        }
+    }
+}
+
+/// What a recipe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Preferences: the section `alignment`.
+    Align,
+    /// Completions: the section `training`.
+    Finetune,
+}
+
+impl Purpose {
+    /// The section that says how.
+    fn section(self) -> &'static str {
+        match self {
+            Self::Align => "alignment",
+            Self::Finetune => "training",
+        }
+    }
+
+    /// The command that takes it.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Align => "align",
+            Self::Finetune => "finetune",
+        }
+    }
 }
 
 /// Where a run computes.
@@ -85,18 +125,23 @@ pub struct Checked {
 
 /// Reads and checks a recipe's file.
 ///
-/// `overrides` come from the command line and go before the file; `timestamp` ends the default
-/// `output_dir`.
+/// `purpose` is the one that it must be for, if there is one; `overrides` come from the command
+/// line and go before the file; `timestamp` ends the default `output_dir`.
 ///
 /// # Errors
 ///
 /// [`Error::RecipeNotFound`], [`Error::Io`], [`Error::Recipe`] with every problem.
-pub fn read(file: &Path, overrides: &[Override], timestamp: &str) -> Result<Checked, Error> {
+pub fn read(
+    file: &Path,
+    purpose: Option<Purpose>,
+    overrides: &[Override],
+    timestamp: &str,
+) -> Result<Checked, Error> {
     if !file.is_file() {
         return Err(Error::RecipeNotFound { path: file.to_owned() });
     }
     let text = fs::read_to_string(file)?;
-    check(&text, overrides, timestamp)
+    check_for(purpose, &text, overrides, timestamp)
         .map_err(|list| Error::Recipe(Problems { file: file.to_owned(), list }))
 }
 
@@ -106,10 +151,21 @@ pub fn read(file: &Path, overrides: &[Override], timestamp: &str) -> Result<Chec
 ///
 /// Every problem, in the order of their lines; never an empty list.
 pub fn check(text: &str, overrides: &[Override], timestamp: &str) -> Result<Checked, Vec<Problem>> {
+    check_for(None, text, overrides, timestamp)
+}
+
+fn check_for(
+    purpose: Option<Purpose>,
+    text: &str,
+    overrides: &[Override],
+    timestamp: &str,
+) -> Result<Checked, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut notes = Vec::new();
-    let recipe = tree::parse(text, &Place::Line, &mut problems)
-        .and_then(|root| from_tree(root, overrides, timestamp, (&mut problems, &mut notes)));
+    let recipe = tree::parse(text, &Place::Line, &mut problems).and_then(|root| {
+        let given = Given { purpose, overrides, timestamp };
+        from_tree(root, &given, (&mut problems, &mut notes))
+    });
     problems.sort_by(|left, right| left.place.cmp(&right.place));
     problems.dedup();
     match recipe {
@@ -118,10 +174,16 @@ pub fn check(text: &str, overrides: &[Override], timestamp: &str) -> Result<Chec
     }
 }
 
+/// What is known beside the file.
+struct Given<'a> {
+    purpose: Option<Purpose>,
+    overrides: &'a [Override],
+    timestamp: &'a str,
+}
+
 fn from_tree(
     root: Node,
-    overrides: &[Override],
-    timestamp: &str,
+    given: &Given<'_>,
     (problems, notes): (&mut Vec<Problem>, &mut Vec<Note>),
 ) -> Option<Recipe> {
     let mut entries = match root.value {
@@ -133,51 +195,45 @@ fn from_tree(
             return None;
         }
     };
-    if let Some(dialect) = dialect(&entries) {
-        problems.push(dialect);
-        return None;
-    }
-    overrides::apply(&mut entries, overrides, problems);
-
+    overrides::apply(&mut entries, given.overrides, problems);
+    let purpose = match purpose(&entries, given.purpose) {
+        Ok(purpose) => purpose,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
     let mut at_root = Section::new("", &entries, problems);
     let device = at_root.word("device", "device", Device::WORDS).unwrap_or(Device::Auto);
     let threads = at_root.count("threads", 1).map(|threads| threads as usize);
 
-    let model = section("model", &entries, problems, model::read);
-    let dataset = section("dataset", &entries, problems, dataset::read);
-    let output_dir = default_output_dir(model.as_ref(), timestamp);
+    let mut model = section("model", &entries, problems, model::read);
+    let mut dataset = section("dataset", &entries, problems, dataset::read);
+    let output_dir = default_output_dir(model.as_ref(), purpose, given.timestamp);
     let around = alignment::Around { model: model.as_ref(), dataset: dataset.as_ref(), output_dir };
-    let alignment =
-        section("alignment", &entries, problems, |section| alignment::read(section, around, notes));
-    if alignment.as_ref().is_some_and(|alignment| alignment.objective.gdpo.is_none()) {
-        let _ = section("dataset", &entries, problems, |section| {
-            let hint = "remove it, or use `method: gdpo`";
-            section.refuse("group_by_prompt", "with `method: dpo`", hint);
-            Some(())
-        });
-    }
-    if alignment.as_ref().is_some_and(|alignment| !alignment.objective.needs_reference()) {
-        let _ = section("model", &entries, problems, |section| {
-            let hint = "remove it, or use a loss that is held to a reference";
-            section.refuse("reference", "with a loss that has no reference", hint);
-            Some(())
-        });
-    }
-    if alignment.as_ref().is_some_and(|it| it.sync.is_some() && !it.objective.needs_reference()) {
-        let _ = section("alignment", &entries, problems, |section| {
-            let hint = "remove it, or use a loss that is held to a reference";
-            section.refuse("sync_ref_model", "with a loss that has no reference", hint);
-            Some(())
-        });
-    }
-    if alignment.as_ref().is_some_and(|alignment| alignment.tuning == Tuning::Full)
-        && model.as_ref().is_some_and(|model| model.load_in_4bit)
-    {
-        let _ = section("model", &entries, problems, |section| {
-            let hint = "remove it: weights that are trained are kept in 32 bits";
-            section.refuse("load_in_4bit", "with `alignment.use_lora: false`", hint);
-            Some(())
-        });
+    let alignment = match purpose {
+        Purpose::Align => {
+            section("alignment", &entries, problems, |it| alignment::read(it, around, notes))
+        }
+        Purpose::Finetune => {
+            let read = section("training", &entries, problems, |it| {
+                Some(finetuning::read(it, around, notes))
+            });
+            read.map(|(alignment, max_length)| {
+                if let Some(dataset) = &mut dataset {
+                    dataset.lengths.max_length = Some(max_length);
+                }
+                alignment
+            })
+        }
+    };
+    if let Some(alignment) = &alignment {
+        together::check(alignment, model.as_ref(), &entries, problems);
+        if alignment.finetuning.is_some_and(|it| it.is_quantized)
+            && let Some(model) = &mut model
+        {
+            model.load_in_4bit = true;
+        }
     }
     Some(Recipe { model: model?, dataset: dataset?, alignment: alignment?, device, threads })
 }
@@ -202,35 +258,57 @@ fn section<T>(
     read(&mut Section::new(name, inside, problems))
 }
 
+/// What a recipe is for, by its sections; a problem if it is for something else than asked for.
+fn purpose(entries: &[Entry], wanted: Option<Purpose>) -> Result<Purpose, Problem> {
+    if let Some(dialect) = dialect(entries) {
+        return Err(dialect);
+    }
+    let find = |purpose: Purpose| entries.iter().find(|entry| entry.key == purpose.section());
+    let (align, finetune) = (find(Purpose::Align), find(Purpose::Finetune));
+    if let (Some(_), Some(entry)) = (align, finetune) {
+        let (first, second) = ("`training:`".into(), "`alignment:`".into());
+        let hint = "write two recipes, one for `trueup finetune` and one for `trueup align`".into();
+        return Err(Problem::new(entry.place.clone(), Conflict { first, second, hint }));
+    }
+    let is = match (finetune, wanted) {
+        (Some(_), _) => Purpose::Finetune,
+        // A recipe without either section leaves everything open.
+        (None, Some(wanted)) if align.is_none() => wanted,
+        (None, _) => Purpose::Align,
+    };
+    match (wanted, align.or(finetune)) {
+        (Some(wanted), Some(entry)) if wanted != is => {
+            let (section, command) = (is.section().into(), is.command());
+            Err(Problem::new(entry.place.clone(), OtherCommand { section, command }))
+        }
+        _ => Ok(is),
+    }
+}
+
 /// Files of other shapes that people have, recognised by their root keys.
 fn dialect(entries: &[Entry]) -> Option<Problem> {
     entries.iter().find_map(|entry| {
-        let (what, hint) = match (&*entry.key, &entry.node.value) {
-            ("models" | "original_dpo" | "modified_dpo" | "factual_dpo", _) => (
-                format!("a sweep (`{}:`) with `trueup align`", entry.key),
-                "run `trueup sweep --config` on this file",
-            ),
-            ("sweep", _) => (
-                "a sweep with `trueup align`".into(),
-                "run `trueup sweep --config` on this file",
-            ),
-            ("training", _) => (
-                "fine-tuning (`training:`)".into(),
-                "write `alignment:` to train on preferences with `trueup align`",
-            ),
-            ("model", Value::Scalar(_)) => (
-                "a flat recipe (`model:` with a text)".into(),
-                "write `model:` with `path:` below it, `dataset:` with `path:`, and the rest below `alignment:`",
-            ),
+        let what = match (&*entry.key, &entry.node.value) {
+            ("models" | "original_dpo" | "modified_dpo" | "factual_dpo" | "sweep", _) => {
+                OtherCommand { section: entry.key.clone(), command: "sweep" }
+            }
+            ("model", Value::Scalar(_)) => NotYet {
+                what: "a flat recipe (`model:` with a text)".into(),
+                hint: "write `model:` with `path:` below it, `dataset:` with `path:`, and the rest below `alignment:`",
+            },
             _ => return None,
         };
-        Some(Problem::new(entry.place.clone(), NotYet { what, hint }))
+        Some(Problem::new(entry.place.clone(), what))
     })
 }
 
-fn default_output_dir(model: Option<&Model>, timestamp: &str) -> PathBuf {
+fn default_output_dir(model: Option<&Model>, purpose: Purpose, timestamp: &str) -> PathBuf {
     let path = model.map_or("model", |model| model.path.trim_end_matches('/'));
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let name = name.strip_suffix(".gguf").unwrap_or(name);
-    PathBuf::from(format!("./checkpoints/{name}-aligned-{timestamp}"))
+    let done = match purpose {
+        Purpose::Align => "aligned",
+        Purpose::Finetune => "finetuned",
+    };
+    PathBuf::from(format!("./checkpoints/{name}-{done}-{timestamp}"))
 }

@@ -64,11 +64,6 @@ const PEERS: &[(&str, &str, Advice)] = &[
     ("val_set_size", AXOLOTL, Here("dataset.eval_fraction")),
     ("output_root", AIXPERT, Here("alignment.output_dir")),
     ("adapter_path", MLX, Here("alignment.output_dir")),
-    (
-        "text_field",
-        LEXALIGN,
-        Say("name `dataset.prompt_field`, `chosen_field` and `rejected_field`"),
-    ),
     // Lengths and text.
     ("max_seq_length", UNSLOTH, Here("dataset.max_length")),
     ("max_seq_len", UNSLOTH, Here("dataset.max_length")),
@@ -258,10 +253,14 @@ const PEERS: &[(&str, &str, Advice)] = &[
     ("no_cuda", HF, Here("device")),
 ];
 
-/// What to write in place of another tool's key, by its name without a section.
-pub(super) fn advice(name: &str) -> Option<String> {
+/// What to write in place of another tool's key, by its section and its name.
+pub(super) fn advice(section: &str, name: &str) -> Option<String> {
     let (_, owner, advice) = PEERS.iter().find(|(peer, ..)| *peer == name)?;
     Some(match advice {
+        Here(ours) if section == "training" && ours.starts_with("alignment.") => {
+            let ours = ours.replace("alignment.", "training.");
+            format!("`{name}` is {owner}'s name; here it is `{ours}`")
+        }
         Here(ours) => format!("`{name}` is {owner}'s name; here it is `{ours}`"),
         Say(text) => format!("`{name}` is known from {owner}; {text}"),
     })
@@ -286,22 +285,24 @@ mod tests {
     fn no_name_is_listed_twice_or_is_a_key_of_ours() {
         for (index, (name, ..)) in PEERS.iter().enumerate() {
             assert!(PEERS[index + 1..].iter().all(|(other, ..)| other != name), "{name} twice");
-            assert!(KEYS.iter().all(|key| key.name != *name), "{name} is ours");
+            // What fine-tuning has, alignment may be asked for.
+            let ours = KEYS.iter().filter(|key| key.section != "training");
+            assert!(ours.map(|key| key.name).all(|ours| ours != *name), "{name} is ours");
         }
     }
 
     #[test]
     fn the_advice_names_the_tool_and_our_key() {
         assert_eq!(
-            advice("per_device_train_batch_size").unwrap(),
+            advice("alignment", "per_device_train_batch_size").unwrap(),
             "`per_device_train_batch_size` is TRL's name; here it is `alignment.batch_size`"
         );
         assert_eq!(
-            advice("padding_value").unwrap(),
+            advice("alignment", "padding_value").unwrap(),
             "`padding_value` is known from older TRL versions; remove it: nothing is padded"
         );
         assert_eq!(
-            advice("optim").unwrap(),
+            advice("alignment", "optim").unwrap(),
             "`optim` is known from Hugging Face; remove it: the optimizer is AdamW"
         );
     }

@@ -110,6 +110,14 @@ pub enum What {
         /// What to do.
         hint: Option<&'static str>,
     },
+    /// A recipe of another command.
+    #[error("`{section}:` belongs to `trueup {command}`")]
+    OtherCommand {
+        /// What it was recognised by.
+        section: String,
+        /// The command.
+        command: &'static str,
+    },
     /// Something this version cannot do, recognised by name.
     #[error("{what} is not supported yet")]
     NotYet {
@@ -167,6 +175,9 @@ impl Problem {
             What::OutOfRange { hint, .. } | What::Unsupported { hint, .. } => {
                 return hint.map(Into::into);
             }
+            What::OtherCommand { command, .. } => {
+                format!("run `trueup {command} --config` on this file")
+            }
             What::NotYet { hint, .. } => (*hint).into(),
             What::NoEffect { hint, .. } | What::Conflict { hint, .. } => hint.clone(),
             What::BadOverride => "for example `--set alignment.beta=0.3`".into(),
@@ -209,6 +220,8 @@ pub enum Note {
     GroupDelaySize,
     /// `group_delay_weight` with a method that has no groups.
     GroupDelayWeight,
+    /// `quantization_bits` with a method that rounds nothing.
+    QuantizationBits,
     /// A `wandb` block of AIXpert's file.
     Wandb,
     /// `per_device_eval_batch_size` of AIXpert's file.
@@ -226,6 +239,9 @@ impl fmt::Display for Note {
             }
             Self::GroupDelayWeight => {
                 "`alignment.group_delay_weight` is not used: it belongs to `method: gdpo`"
+            }
+            Self::QuantizationBits => {
+                "`training.quantization_bits` is not used: it belongs to `method: qlora`"
             }
             Self::Wandb => {
                 "nothing is sent to Weights & Biases: `run_prefix` names the runs, and `trueup compare` draws their curves"

@@ -9,9 +9,10 @@ use ::data::template::Moment;
 use ::model::Targets;
 
 use super::{
-    Alignment, Dataset, Device, Model, Precision, Recipe, Reference, Tuning,
+    Alignment, Dataset, Device, Finetuning, Model, Precision, Recipe, Reference, Tuning,
     alignment::CHECKPOINTING,
     dataset::{FORMATS, INVALID, REPEATED, SIDES, Source, TEMPLATES},
+    finetuning::Method,
     guards,
     keys::SECTIONS,
     objective,
@@ -28,6 +29,9 @@ impl Recipe {
         let rows = self.rows();
         let mut text = String::new();
         for section in SECTIONS {
+            if !rows.iter().any(|row| row.0 == section) {
+                continue;
+            }
             let _ = writeln!(text, "{section}:");
             for (_, key, value) in rows.iter().filter(|row| row.0 == section) {
                 let _ = writeln!(text, "  {key}: {value}");
@@ -41,19 +45,33 @@ impl Recipe {
 
     /// Every key that acts, with its value.
     pub(super) fn rows(&self) -> Vec<Row> {
+        let alignment = &self.alignment;
         let mut rows = model(&self.model);
-        if !self.alignment.objective.needs_reference() {
-            rows.retain(|(_, key, _)| *key != "reference");
-        }
-        if self.alignment.tuning == Tuning::Full {
-            rows.retain(|(_, key, _)| *key != "load_in_4bit");
-        }
         rows.extend(dataset(&self.dataset));
-        if self.alignment.objective.gdpo.is_none() {
-            rows.retain(|(_, key, _)| *key != "group_by_prompt");
+        let is_void = |section: &str, key: &str| match (section, key) {
+            ("model", "load_in_4bit") => alignment.tuning == Tuning::Full,
+            ("model", "reference") => {
+                alignment.finetuning.is_some() || !alignment.objective.needs_reference()
+            }
+            ("dataset", "group_by_prompt") => alignment.objective.gdpo.is_none(),
+            ("dataset", "chosen_field" | "rejected_field" | "max_length") => {
+                alignment.finetuning.is_some()
+            }
+            ("dataset", "completion_field") => {
+                alignment.finetuning.is_none() && !alignment.objective.needs().desirable
+            }
+            ("dataset", "text_field") => alignment.finetuning.is_none(),
+            _ => false,
+        };
+        rows.retain(|(section, key, _)| !is_void(section, key));
+        match &alignment.finetuning {
+            Some(finetuning) => {
+                let max_length = self.dataset.lengths.max_length;
+                rows.extend(completions(alignment, finetuning, max_length));
+            }
+            None => rows.extend(preferences(alignment)),
         }
-        rows.extend(training(&self.alignment));
-        rows.extend(saving(&self.alignment));
+        rows.extend(saving(alignment));
         rows.push(("", "device", word(Device::WORDS, self.device).into()));
         rows.push(("", "threads", optional(self.threads)));
         rows
@@ -87,6 +105,8 @@ fn dataset(dataset: &Dataset) -> Vec<Row> {
         row("prompt_field", quoted(&dataset.prompt_field)),
         row("chosen_field", quoted(&dataset.chosen_field)),
         row("rejected_field", quoted(&dataset.rejected_field)),
+        row("completion_field", quoted(&dataset.completion_field)),
+        row("text_field", quoted(&dataset.text_field)),
         row("train_split", quoted(&dataset.train_split)),
         row("eval_path", optional_text(dataset.eval_path.as_ref())),
         row("eval_split", optional_text(dataset.eval_split.as_ref())),
@@ -103,7 +123,8 @@ fn dataset(dataset: &Dataset) -> Vec<Row> {
     ]
 }
 
-fn training(alignment: &Alignment) -> Vec<Row> {
+/// What is learned from preferences, and how fast.
+fn preferences(alignment: &Alignment) -> Vec<Row> {
     let row = |key, value| ("alignment", key, value);
     let mut rows = vec![
         row("method", if alignment.objective.gdpo.is_some() { "gdpo" } else { "dpo" }.into()),
@@ -124,34 +145,77 @@ fn training(alignment: &Alignment) -> Vec<Row> {
         rows.push(row("ref_model_sync_steps", sync.steps.to_string()));
     }
     rows.push(row("use_lora", (alignment.tuning != Tuning::Full).to_string()));
-    if let Tuning::Lora(lora) = &alignment.tuning {
-        rows.push(row("lora_r", lora.r.to_string()));
-        rows.push(row("lora_alpha", number(lora.lora_alpha)));
-        rows.push(row("use_rslora", lora.use_rslora.to_string()));
-        rows.push(row(
-            "target_modules",
-            match &lora.targets {
-                Targets::AllLinear => "all-linear".into(),
-                Targets::Named(names) => list(names.iter().map(|name| quoted(name))),
-            },
-        ));
-        let layers = lora.layers_to_transform.as_ref();
-        let layers = layers.map(|layers| list(layers.iter().map(ToString::to_string)));
-        rows.push(row("layers_to_transform", layers.unwrap_or_else(null)));
-    }
-    let rates = alignment.rates;
-    rows.push(row("learning_rate", number(rates.learning_rate)));
-    let kind = word(SchedulerType::WORDS, rates.lr_scheduler_type);
-    rows.push(row("lr_scheduler_type", kind.into()));
-    rows.push(match rates.warmup {
-        Warmup::Steps(steps) => row("warmup_steps", steps.to_string()),
-        Warmup::Ratio(ratio) => row("warmup_ratio", number(ratio)),
-    });
+    rows.extend(adapter(alignment, None).into_iter().map(|(key, value)| row(key, value)));
+    rows.extend(rates(alignment).into_iter().map(|(key, value)| row(key, value)));
     rows
 }
 
+/// What is learned from completions, and how fast.
+fn completions(
+    alignment: &Alignment,
+    finetuning: &Finetuning,
+    max_length: Option<usize>,
+) -> Vec<Row> {
+    let method = Method::of(finetuning, &alignment.tuning);
+    let mut rows = vec![
+        ("method", word(Method::WORDS, method).into()),
+        ("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
+        ("run_name", optional_text(alignment.run_name.as_ref())),
+    ];
+    if method == Method::Qlora {
+        rows.push(("quantization_bits", "4".into()));
+    }
+    if !finetuning.assistant_only_loss {
+        rows.push(("completion_only_loss", optional(finetuning.completion_only_loss)));
+    }
+    rows.push(("assistant_only_loss", finetuning.assistant_only_loss.to_string()));
+    rows.push(("max_seq_length", optional(max_length)));
+    rows.push(("packing", finetuning.packing.to_string()));
+    rows.extend(adapter(alignment, Some(finetuning.lora_dropout)));
+    rows.extend(rates(alignment));
+    rows.into_iter().map(|(key, value)| ("training", key, value)).collect()
+}
+
+/// The adapter's keys; none where all weights are trained, and few where it is there already.
+fn adapter(alignment: &Alignment, dropout: Option<f64>) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    if let Tuning::Lora(lora) = &alignment.tuning {
+        rows.push(("lora_r", lora.r.to_string()));
+        rows.push(("lora_alpha", number(lora.lora_alpha)));
+    }
+    if alignment.tuning != Tuning::Full {
+        rows.extend(dropout.map(|dropout| ("lora_dropout", number(dropout))));
+    }
+    if let Tuning::Lora(lora) = &alignment.tuning {
+        rows.push(("use_rslora", lora.use_rslora.to_string()));
+        let targets = match &lora.targets {
+            Targets::AllLinear => "all-linear".into(),
+            Targets::Named(names) => list(names.iter().map(|name| quoted(name))),
+        };
+        rows.push(("target_modules", targets));
+        let layers = lora.layers_to_transform.as_ref();
+        let layers = layers.map(|layers| list(layers.iter().map(ToString::to_string)));
+        rows.push(("layers_to_transform", layers.unwrap_or_else(null)));
+    }
+    rows
+}
+
+fn rates(alignment: &Alignment) -> Vec<(&'static str, String)> {
+    let rates = alignment.rates;
+    let kind = word(SchedulerType::WORDS, rates.lr_scheduler_type);
+    vec![
+        ("learning_rate", number(rates.learning_rate)),
+        ("lr_scheduler_type", kind.into()),
+        match rates.warmup {
+            Warmup::Steps(steps) => ("warmup_steps", steps.to_string()),
+            Warmup::Ratio(ratio) => ("warmup_ratio", number(ratio)),
+        },
+    ]
+}
+
 fn saving(alignment: &Alignment) -> Vec<Row> {
-    let row = |key, value| ("alignment", key, value);
+    let section = if alignment.finetuning.is_some() { "training" } else { "alignment" };
+    let row = |key, value| (section, key, value);
     let optimizer = alignment.optimizer;
     let mut rows = vec![
         row("batch_size", alignment.batch_size.to_string()),
@@ -178,7 +242,9 @@ fn saving(alignment: &Alignment) -> Vec<Row> {
         rows.push(row("metric_for_best_model", evaluation.metric_for_best_model.name().into()));
         rows.push(row("early_stopping_patience", patience));
     }
-    rows.push(row("stop_when", guards::shown(&alignment.stop_when)));
+    if alignment.finetuning.is_none() {
+        rows.push(row("stop_when", guards::shown(&alignment.stop_when)));
+    }
     rows.push(row("tokens_per_micro_batch", alignment.tokens_per_micro_batch.to_string()));
     let checkpointing = word(CHECKPOINTING, alignment.gradient_checkpointing);
     rows.push(row("gradient_checkpointing", checkpointing.into()));

@@ -31,6 +31,19 @@ pub enum Metric {
     Margins,
     /// How often the chosen completion is likelier a token.
     Likelier,
+    /// How often the most likely token is the one that was written.
+    TokenAccuracy,
+}
+
+/// What rows are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compared {
+    /// The completions of a pair.
+    Pairs,
+    /// Good and bad rows as a whole, by this loss.
+    Sides(&'static str),
+    /// Completions are learned as they are.
+    Nothing,
 }
 
 impl Metric {
@@ -40,6 +53,7 @@ impl Metric {
         ("eval_accuracy_half_ties", Self::AccuracyHalfTies),
         ("eval_rewards/margins", Self::Margins),
         ("eval_likelier", Self::Likelier),
+        ("eval_mean_token_accuracy", Self::TokenAccuracy),
     ];
 
     /// Its name in events.
@@ -47,9 +61,15 @@ impl Metric {
         super::render::word(Self::WORDS, self)
     }
 
-    /// Whether it compares the completions of a pair.
-    fn needs_pairs(self) -> bool {
-        matches!(self, Self::Accuracies | Self::AccuracyHalfTies | Self::Likelier)
+    /// Whether there is such a number where rows are compared so.
+    fn exists(self, compared: Compared) -> bool {
+        match self {
+            Self::Loss | Self::TokenAccuracy => true,
+            Self::Margins => compared != Compared::Nothing,
+            Self::Accuracies | Self::AccuracyHalfTies | Self::Likelier => {
+                compared == Compared::Pairs
+            }
+        }
     }
 
     /// Whether `new` is better than `old`; a value that is not a number never is.
@@ -61,12 +81,11 @@ impl Metric {
     }
 }
 
-/// Reads what evaluations are for, from the section `alignment`; `unpaired` is the name of a loss
-/// over rows of one completion.
+/// Reads what evaluations are for.
 pub(super) fn read(
     section: &mut Section<'_>,
     has_evaluation: bool,
-    unpaired: Option<&'static str>,
+    compared: &Compared,
     save_steps: u64,
 ) -> Option<Evaluation> {
     let evaluation = Evaluation {
@@ -90,10 +109,18 @@ pub(super) fn read(
     }
     let metric = evaluation.metric_for_best_model;
     // Its name would be in no evaluation, and no checkpoint the best one.
-    if let Some(loss) = unpaired.filter(|_| metric.needs_pairs()) {
+    if !metric.exists(*compared) {
         let first = format!("`metric_for_best_model: {}`", metric.name());
-        let second = format!("`loss_type: {loss}`");
-        let hint = "its rows are no pairs to compare: use `eval_loss` or `eval_rewards/margins`";
+        let (second, hint) = match compared {
+            Compared::Nothing => {
+                ("fine-tuning".into(), "use `eval_loss` or `eval_mean_token_accuracy`")
+            }
+            Compared::Sides(loss) => (
+                format!("`loss_type: {loss}`"),
+                "its rows are no pairs to compare: use `eval_loss` or `eval_rewards/margins`",
+            ),
+            Compared::Pairs => (String::new(), ""),
+        };
         let what = What::Conflict { first, second, hint: hint.into() };
         section.report("metric_for_best_model", what);
     }

@@ -8,7 +8,8 @@ use std::path::Path;
 use fs_err as fs;
 
 use super::{
-    Checked, Note, Override, Place, Problem, Problems, What, aixpert, from_tree, overrides,
+    Checked, Given, Note, Override, Place, Problem, Problems, Purpose, What, aixpert, from_tree,
+    overrides,
     tree::{self, Entry, Node, Value},
 };
 use crate::Error;
@@ -64,7 +65,8 @@ pub fn check_sweep(text: &str, given: &[Override]) -> Result<Vec<SweepRun>, Vec<
     let mut runs = Vec::with_capacity(drafts.len());
     for Draft { name, entries, mut notes } in drafts {
         let root = Node { place: place.clone(), value: Value::Map(entries) };
-        let recipe = from_tree(root, &[], "", (&mut problems, &mut notes));
+        let given = Given { purpose: Some(Purpose::Align), overrides: &[], timestamp: "" };
+        let recipe = from_tree(root, &given, (&mut problems, &mut notes));
         problems.sort_by(|left, right| left.place.cmp(&right.place));
         problems.dedup();
         let Some(recipe) = recipe.filter(|_| problems.is_empty()) else { return Err(problems) };

@@ -167,8 +167,140 @@ threads: null
     );
 }
 
+/// The recipe of `LexAlign`'s `finetune.yaml`.
+const LEXALIGN_FINETUNE: &str = r#"
+model:
+  path: "./models/gpt2"
+  base_model: "gpt2"
+
+dataset:
+  path: "./data/train.jsonl"
+  format: "auto"
+  text_field: "text"
+  train_split: "train"
+
+training:
+  method: "lora"                 # lora or qlora
+  output_dir: "./checkpoints/gpt2-finetuned"
+  lora_r: 16
+  lora_alpha: 32
+  lora_dropout: 0.05
+  target_modules: ["q_proj", "v_proj"]
+  quantization_bits: 4           # qlora only
+  learning_rate: 3e-4
+  batch_size: 4
+  gradient_accumulation_steps: 4
+  num_epochs: 3
+  warmup_steps: 100
+  weight_decay: 0.01
+  max_seq_length: 512
+  packing: false
+  save_steps: 500
+  max_steps: null
+
+device: "cuda"
+"#;
+
+#[test]
+fn the_fine_tuning_recipe_of_lexalign_runs_unchanged() {
+    let Checked { recipe, notes } = good(LEXALIGN_FINETUNE);
+    assert_eq!(notes, [Note::QuantizationBits]);
+    assert_eq!(
+        (recipe.purpose(), recipe.dataset.lengths.max_length),
+        (Purpose::Finetune, Some(512))
+    );
+    assert!(!recipe.model.load_in_4bit);
+    // Where it is silent, the same holds.
+    let silent = with("training.output_dir", "./checkpoints/gpt2-finetuned", &[]).unwrap().recipe;
+    let mut alike = recipe.alignment.clone();
+    alike.tuning = silent.alignment.tuning.clone();
+    assert_eq!(alike, silent.alignment);
+
+    let quantized = LEXALIGN_FINETUNE.replace("method: \"lora\"", "method: \"qlora\"");
+    let Checked { recipe, notes } = good(&quantized);
+    assert!(recipe.model.load_in_4bit && notes.is_empty());
+    assert_eq!(good(&recipe.render()).recipe, recipe);
+}
+
+#[test]
+fn a_recipe_belongs_to_one_command() {
+    let as_align = check_for(Some(Purpose::Align), LEXALIGN_FINETUNE, &[], TIME).unwrap_err();
+    assert_eq!(as_align[0].what.to_string(), "`training:` belongs to `trueup finetune`");
+    let as_finetune = check_for(Some(Purpose::Finetune), LEXALIGN, &[], TIME).unwrap_err();
+    assert_eq!(as_finetune[0].what.to_string(), "`alignment:` belongs to `trueup align`");
+    // A recipe that leaves everything open is one of either.
+    for purpose in [Purpose::Align, Purpose::Finetune] {
+        let checked = check_for(Some(purpose), SHORTEST, &[], TIME).unwrap();
+        assert_eq!(checked.recipe.purpose(), purpose);
+    }
+    let both = format!("{SHORTEST}alignment:\n  seed: 1\ntraining:\n  seed: 1\n");
+    assert_data_eq!(
+        told(&both, &[]),
+        str![[r#"
+align.yaml:7: `training:` and `alignment:` contradict each other
+  -> write two recipes, one for `trueup finetune` and one for `trueup align`
+
+"#]]
+    );
+}
+
+#[test]
+fn what_fine_tuning_cannot_use_is_refused() {
+    let text = "\
+model:
+  path: 7B
+  reference: base
+dataset:
+  path: rows.jsonl
+  chosen_field: good
+  max_length: 100
+training:
+  method: full
+  lora_r: 8
+  lora_dropout: 0
+  quantization_bits: 8
+  beta: 0.1
+  per_device_train_batch_size: 2
+  metric_for_best_model: eval_rewards/margins
+";
+    assert_data_eq!(
+        told(text, &["dataset.eval_fraction=0.5"]),
+        str![[r#"
+align.yaml:3: `model.reference` has no effect in fine-tuning
+  -> remove it: nothing is held to a reference
+align.yaml:6: `dataset.chosen_field` has no effect in fine-tuning
+  -> name the completion's field with `completion_field`
+align.yaml:7: `dataset.max_length` has no effect in fine-tuning
+  -> write `training.max_seq_length`
+align.yaml:10: `training.lora_r` has no effect with `method: full`
+  -> remove it, or use `method: lora`
+align.yaml:11: `training.lora_dropout` has no effect with `method: full`
+  -> remove it, or use `method: lora`
+align.yaml:13: unknown key `training.beta`
+  -> it belongs at `alignment.beta`
+align.yaml:14: unknown key `training.per_device_train_batch_size`
+  -> `per_device_train_batch_size` is TRL's name; here it is `training.batch_size`
+align.yaml:15: `metric_for_best_model: eval_rewards/margins` and fine-tuning contradict each other
+  -> use `eval_loss` or `eval_mean_token_accuracy`
+
+"#]]
+    );
+    assert_data_eq!(
+        told(SHORTEST, &["training.method=qlora", "training.quantization_bits=8"]),
+        str![[r#"
+`--set training.quantization_bits=8`: quantization_bits must be 4 (got: 8)
+  -> write 4, or use `method: lora`
+
+"#]]
+    );
+}
+
 /// What a recipe needs before the keys of evaluation mean anything.
 const EVAL: &[&str] = &["dataset.eval_fraction=0.1"];
+
+/// What makes a recipe one of fine-tuning, without changing anything else.
+const FINETUNING: &[&str] = &["training.seed=42"];
+const FINETUNING_EVAL: &[&str] = &["training.seed=42", "dataset.eval_fraction=0.1"];
 
 /// A value for each key that is not its default, with what must stand beside it.
 const SAMPLES: &[(&str, &str, &[&str])] = &[
@@ -184,6 +316,8 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("dataset.prompt_field", "question", &[]),
     ("dataset.chosen_field", "good", &[]),
     ("dataset.rejected_field", "bad", &[]),
+    ("dataset.completion_field", "answer", &["alignment.loss_type=kto"]),
+    ("dataset.text_field", "body", FINETUNING),
     ("dataset.train_split", "train_prefs", &[]),
     ("dataset.eval_path", "eval.jsonl", &[]),
     ("dataset.eval_split", "test", &[]),
@@ -276,6 +410,44 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("alignment.stop_when", "{loss_above: 2, reward_margin_above: 8.5}", &[]),
     ("alignment.tokens_per_micro_batch", "1000", &[]),
     ("alignment.gradient_checkpointing", "true", &[]),
+    ("training.method", "full", FINETUNING),
+    ("training.output_dir", "./runs/1", FINETUNING),
+    ("training.run_name", "first try", FINETUNING),
+    ("training.quantization_bits", "4", FINETUNING),
+    ("training.completion_only_loss", "false", FINETUNING),
+    ("training.assistant_only_loss", "true", FINETUNING),
+    ("training.max_seq_length", "100", FINETUNING),
+    ("training.packing", "true", FINETUNING),
+    ("training.lora_r", "8", FINETUNING),
+    ("training.lora_alpha", "16.5", FINETUNING),
+    ("training.lora_dropout", "0.1", FINETUNING),
+    ("training.use_rslora", "true", FINETUNING),
+    ("training.target_modules", "[q_proj, \"v_proj\"]", FINETUNING),
+    ("training.layers_to_transform", "[0, 3]", FINETUNING),
+    ("training.learning_rate", "3e-6", FINETUNING),
+    ("training.lr_scheduler_type", "constant_with_warmup", FINETUNING),
+    ("training.warmup_steps", "30", FINETUNING),
+    ("training.warmup_ratio", "0.25", FINETUNING),
+    ("training.batch_size", "2", FINETUNING),
+    ("training.gradient_accumulation_steps", "16", FINETUNING),
+    ("training.num_epochs", "1", FINETUNING),
+    ("training.max_steps", "7", FINETUNING),
+    ("training.weight_decay", "0.1", FINETUNING),
+    ("training.adam_beta1", "0.8", FINETUNING),
+    ("training.adam_beta2", "0.95", FINETUNING),
+    ("training.adam_epsilon", "1e-6", FINETUNING),
+    ("training.max_grad_norm", "0", FINETUNING),
+    ("training.shuffle_dataset", "false", FINETUNING),
+    ("training.seed", "3407", FINETUNING),
+    ("training.save_steps", "10", FINETUNING),
+    ("training.save_total_limit", "2", FINETUNING),
+    ("training.eval_steps", "20", FINETUNING_EVAL),
+    ("training.logging_steps", "1", FINETUNING),
+    ("training.load_best_model_at_end", "true", FINETUNING_EVAL),
+    ("training.metric_for_best_model", "eval_mean_token_accuracy", FINETUNING_EVAL),
+    ("training.early_stopping_patience", "3", FINETUNING_EVAL),
+    ("training.tokens_per_micro_batch", "1000", FINETUNING),
+    ("training.gradient_checkpointing", "true", FINETUNING),
     ("device", "cpu", &[]),
     ("threads", "1", &[]),
 ];
@@ -320,8 +492,10 @@ fn no_key_takes_nonsense() {
 #[test]
 fn null_is_as_good_as_nothing() {
     let shortest = good(SHORTEST);
-    for key in KEYS.iter().filter(|key| key.name != "path").map(Key::path) {
-        assert_eq!(with(&key, "null", &[]), Ok(shortest.clone()), "{key}");
+    let finetuning = with("training.seed", "42", &[]).unwrap();
+    for key in KEYS.iter().filter(|key| key.name != "path") {
+        let wanted = if key.section == "training" { &finetuning } else { &shortest };
+        assert_eq!(with(&key.path(), "null", &[]), Ok(wanted.clone()), "{key:?}");
     }
 }
 
@@ -498,7 +672,8 @@ align.yaml:3: `metric_for_best_model: eval_rewards/accuracies` and `loss_type: k
 "#]]
     );
     for (metric, ..) in super::saving::Metric::WORDS {
-        let is_of_pairs = !["eval_loss", "eval_rewards/margins"].contains(metric);
+        let of_all = ["eval_loss", "eval_rewards/margins", "eval_mean_token_accuracy"];
+        let is_of_pairs = !of_all.contains(metric);
         for loss in ["kto", "apo_zero_unpaired"] {
             let refused = check(&text(loss, metric), &[], TIME).is_err();
             assert_eq!(refused, is_of_pairs, "{loss} {metric}");
@@ -596,7 +771,7 @@ fn files_of_other_shapes_are_recognised() {
     assert_data_eq!(
         told(sweep, &[]),
         str![[r#"
-align.yaml:1: a sweep (`models:`) with `trueup align` is not supported yet
+align.yaml:1: `models:` belongs to `trueup sweep`
   -> run `trueup sweep --config` on this file
 
 "#]]

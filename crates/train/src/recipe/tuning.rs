@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The keys of a new adapter.
-const ADAPTER_KEYS: [&str; 5] =
+pub(super) const ADAPTER_KEYS: [&str; 5] =
     ["lora_r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform"];
 
 /// Reads what is trained, from the section `alignment`.
@@ -22,13 +22,7 @@ pub(super) fn read(section: &mut Section<'_>, has_adapter: bool, notes: &mut Vec
         let hint = "remove it: alignment runs without dropout, as in TRL";
         section.report("disable_dropout", What::NotYet { what, hint });
     }
-    let settings = LoraSettings {
-        r: section.count("lora_r", 1).unwrap_or(16) as usize,
-        lora_alpha: section.number("lora_alpha", POSITIVE, "> 0").unwrap_or(32.0),
-        use_rslora: section.flag("use_rslora").unwrap_or(false),
-        targets: targets(section),
-        layers_to_transform: layers(section),
-    };
+    let settings = settings(section);
     if !use_lora {
         let (when, hint) = ("with `use_lora: false`", "remove it, or set `use_lora: true`");
         for key in ADAPTER_KEYS.into_iter().chain(["lora_dropout"]) {
@@ -53,6 +47,17 @@ pub(super) fn read(section: &mut Section<'_>, has_adapter: bool, notes: &mut Vec
         return Tuning::Adapter;
     }
     Tuning::Lora(settings)
+}
+
+/// The settings of a new adapter.
+pub(super) fn settings(section: &mut Section<'_>) -> LoraSettings {
+    LoraSettings {
+        r: section.count("lora_r", 1).unwrap_or(16) as usize,
+        lora_alpha: section.number("lora_alpha", POSITIVE, "> 0").unwrap_or(32.0),
+        use_rslora: section.flag("use_rslora").unwrap_or(false),
+        targets: targets(section),
+        layers_to_transform: layers(section),
+    }
 }
 
 fn targets(section: &mut Section<'_>) -> Targets {

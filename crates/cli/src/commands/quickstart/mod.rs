@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
         config.display()
     ));
     let now = environment::unix_seconds();
-    let recipe = recipe::read(&config, &[], &environment::timestamp(now))?.recipe;
+    let recipe = recipe::read(&config, None, &[], &environment::timestamp(now))?.recipe;
     let setting = Setting {
         device: Device::cpu(),
         model,

@@ -4,15 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::panels::{Panels, columns_of};
 use super::{Lora, Projection, ProjectionGrad, Saved};
 use crate::cpu::gemm::{
     Element, Left, Mode, Out, PANEL, TILE_ROWS, panel_count, panel_words, product,
 };
-use crate::cpu::pack::{operand_as_lines, rows_as_columns, rows_as_lines};
-use crate::cpu::round::Rounding;
 use crate::cpu::tiles::Shared;
-use crate::cpu::words::{Words, with_scratch};
-use crate::{Cpu, Device, Operand, Tensor, Weight};
+use crate::cpu::words::with_scratch;
+use crate::{Cpu, Device, Dropout, Operand, Tensor, Weight};
 
 /// The bytes of left rows that a thread keeps in its second-level cache.
 const LEFT_BYTES: usize = 384 << 10;
@@ -27,74 +26,6 @@ const TURNED_PANELS: usize = 16;
 const TURNED_GROUP: usize = 3;
 /// The rows of a sum over rows that are packed at a time.
 const SUM_ROWS: usize = 2048;
-
-/// A processor and the rounding of its operands.
-type Arithmetic = (Cpu, Rounding);
-
-/// Several panels of the same number of words, one after the other.
-struct Panels {
-    words: usize,
-    data: Words,
-}
-
-impl Panels {
-    /// `count` panels of `words` words a column, each filled by `fill(index, panel)`.
-    fn new(count: usize, words: usize, fill: impl Fn(usize, &mut [u32]) + Sync) -> Self {
-        let mut data = Words::zeros(count * panel_words(words));
-        if words > 0 {
-            let panels = data[..].par_chunks_exact_mut(panel_words(words)).take(count);
-            panels.enumerate().for_each(|(index, panel)| fill(index, panel));
-        }
-        Self { words, data }
-    }
-
-    /// The rows of a row-major matrix as columns: the right side of `x * values^T`.
-    fn of_transposed((cpu, rounding): Arithmetic, values: &[f32], cols: usize) -> Self {
-        let rows = values.len() / cols;
-        Self::new(panel_count(rows), rounding.element().words(cols), |index, panel| {
-            let first = index * PANEL;
-            let read = |row: usize, out: &mut [f32]| {
-                out.copy_from_slice(&values[(first + row) * cols..(first + row + 1) * cols]);
-            };
-            let count = (rows - first).min(PANEL);
-            rows_as_columns((cpu, rounding), (count, cols), read, panel);
-        })
-    }
-
-    /// The columns of a row-major matrix: the right side of `x * values`.
-    fn of((cpu, rounding): Arithmetic, values: &[f32], cols: usize) -> Self {
-        let rows = values.len() / cols;
-        Self::new(panel_count(cols), rounding.element().words(rows), |index, panel| {
-            let columns = index * PANEL..cols.min((index + 1) * PANEL);
-            let source = |row: usize| &values[row * cols..(row + 1) * cols][columns.clone()];
-            rows_as_lines((cpu, rounding), 0..rows, source, panel);
-        })
-    }
-
-    /// The columns of an operand.
-    fn of_operand(cpu: Cpu, operand: &Operand) -> Self {
-        let words = operand.element().words(operand.rows());
-        Self::new(panel_count(operand.cols()), words, |index, panel| {
-            columns_of(cpu, operand, index, 0..operand.rows(), panel);
-        })
-    }
-
-    fn get(&self, index: usize) -> &[u32] {
-        let words = panel_words(self.words);
-        &self.data[index * words..(index + 1) * words]
-    }
-
-    /// Some words of every column of a panel.
-    fn part(&self, index: usize, words: &Range<usize>) -> &[u32] {
-        &self.get(index)[panel_words(words.start)..panel_words(words.end)]
-    }
-}
-
-/// Packs 32 columns of some rows of an operand as the lines of a panel.
-fn columns_of(cpu: Cpu, operand: &Operand, index: usize, rows: Range<usize>, panel: &mut [u32]) {
-    let row_words = |row| operand.row_words(row);
-    operand_as_lines((cpu, operand.element()), rows, index * PANEL, row_words, panel);
-}
 
 /// The rows of each block: so many that they stay in the cache, in whole register tiles.
 fn block_rows(left_words: usize, rows_max: usize) -> usize {
@@ -136,7 +67,9 @@ pub(super) fn forward(
         .map(|p| p.lora.map(|lora| Panels::of_transposed((cpu, x.rounding()), lora.a, x.cols())))
         .collect();
     let loras: Vec<Option<Lora<'_>>> = projections.iter().map(|p| p.lora).collect();
-    let low = narrow((device, cpu), &vec![x; projections.len()], &loras, &by_rank);
+    let dropped = dropped((device, cpu), x, &loras);
+    let inputs: Vec<&Operand> = dropped.iter().map(|it| it.as_ref().unwrap_or(x)).collect();
+    let low = narrow((device, cpu), &inputs, &loras, &by_rank);
     let by_output: Vec<Option<Panels>> = loras
         .iter()
         .map(|l| l.map(|lora| Panels::of_transposed((cpu, x.rounding()), lora.b, lora.rank)))
@@ -170,6 +103,16 @@ pub(super) fn forward(
         }
     });
     (y, low)
+}
+
+/// What each adapter sees of the input, where it is not all.
+fn dropped(
+    arithmetic: (&Device, Cpu),
+    x: &Operand,
+    loras: &[Option<Lora<'_>>],
+) -> Vec<Option<Operand>> {
+    let of = |lora: &Option<Lora<'_>>| Some(lora.as_ref()?.dropout?.of(arithmetic, x));
+    loras.iter().map(of).collect()
 }
 
 /// `scale * input * panels` of each adapter, rounded: `s` from `x`, `ds` from `dy`.
@@ -252,7 +195,16 @@ pub(super) fn backward(
         .collect();
     let ds = narrow((device, cpu), &dys.iter().collect::<Vec<_>>(), &loras, &by_rank);
     let pass = Pass { cpu, element: x.element(), projections, dys: &dys, ds: &ds };
-    pass.add_to_inner(x, grads);
+    let is_trained = |grad: &ProjectionGrad<'_>| matches!(grad, ProjectionGrad::Lora { .. });
+    let trained: Vec<_> =
+        loras.iter().zip(grads.iter()).map(|(l, grad)| l.filter(|_| is_trained(grad))).collect();
+    let dropped = dropped((device, cpu), x, &trained);
+    pass.add_to_inner(x, grads, |owner| dropped[owner].is_none());
+    for (owner, x) in dropped.iter().enumerate() {
+        if let Some(x) = x {
+            pass.add_to_inner(x, grads, |other| other == owner);
+        }
+    }
     pass.add_to_outer(saved.low, grads);
     want_dx.then(|| pass.input_gradient(device, x))
 }
@@ -304,16 +256,46 @@ impl Pass<'_> {
                 // The first projection's product replaces what was in the memory.
                 let mode = if owner == 0 { Mode::Replace } else { Mode::Add };
                 self.add_turned((projection.weight, mode), panels.clone(), left, tile);
-                if let (Some(ds), Some(by_input)) = (&self.ds[owner], &by_input[owner]) {
-                    let left = ds.left().row_range(rows.clone());
-                    for index in panels.clone() {
-                        let (panel, out) = (by_input.get(index), &mut tile(index));
-                        product((self.cpu, self.element), left, panel, out, Mode::Add);
-                    }
+                let (Some(ds), Some(by_input)) = (&self.ds[owner], &by_input[owner]) else {
+                    continue;
+                };
+                let left = ds.left().row_range(rows.clone());
+                for index in panels.clone() {
+                    let panel = by_input.get(index);
+                    let Some(dropout) = projection.lora.and_then(|lora| lora.dropout) else {
+                        product((self.cpu, self.element), left, panel, &mut tile(index), Mode::Add);
+                        continue;
+                    };
+                    let cols = panel_columns(index, inputs);
+                    self.add_dropped(&dropout, (left, panel), (rows.clone(), cols), target);
                 }
             }
         });
         dx
+    }
+
+    /// Adds `drop(left * panel)` to a tile, which nobody else may touch.
+    fn add_dropped(
+        &self,
+        dropout: &Dropout<'_>,
+        (left, panel): (Left<'_>, &[u32]),
+        (rows, cols): (Range<usize>, Range<usize>),
+        target: Shared<'_>,
+    ) {
+        with_scratch(rows.len() * PANEL, |scratch| {
+            let values = &mut scratch.as_f32_mut()[..rows.len() * PANEL];
+            let mut out = Out::new(values, PANEL, PANEL);
+            product((self.cpu, self.element), left, panel, &mut out, Mode::Replace);
+            for (row, values) in rows.zip(values.chunks_exact_mut(PANEL)) {
+                let values = &mut values[..cols.len()];
+                dropout.apply(self.cpu, row, cols.start, values);
+                // SAFETY: the caller has the tile for itself, and no other view of it lives.
+                let sums = unsafe { target.slice(row, cols.clone()) };
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += *value;
+                }
+            }
+        });
     }
 
     /// Adds `left * W` for some panels of inputs, or replaces what is there.
@@ -339,10 +321,16 @@ impl Pass<'_> {
         }
     }
 
-    /// `dA += ds^T x` and `dW += dy^T x`: each panel of the input is packed once for all.
-    fn add_to_inner(&self, x: &Operand, grads: &mut [ProjectionGrad<'_>]) {
+    /// `dA += ds^T x` and `dW += dy^T x` for those that take this input: each panel of it is packed
+    /// once for all.
+    fn add_to_inner(
+        &self,
+        x: &Operand,
+        grads: &mut [ProjectionGrad<'_>],
+        takes: impl Fn(usize) -> bool,
+    ) {
         let mut sums = Vec::new();
-        for (owner, grad) in grads.iter_mut().enumerate() {
+        for (owner, grad) in grads.iter_mut().enumerate().filter(|(owner, _)| takes(*owner)) {
             let (left, values) = match (grad, &self.ds[owner]) {
                 (ProjectionGrad::Lora { a, .. }, Some(ds)) => (ds, &mut **a),
                 (ProjectionGrad::Full { weight, .. }, _) => (&self.dys[owner], &mut **weight),

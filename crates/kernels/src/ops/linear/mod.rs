@@ -8,16 +8,20 @@
 //! dA = ds^T x      dB = dy^T s            dW = dy^T x      dbias = sum over rows of dy
 //! ```
 //!
+//! With dropout the adapter takes `drop(x)` in place of `x`, and `ds A` is dropped likewise; each
+//! projection drops for itself.
+//!
 //! `x`, `s`, `dy` and `ds` are operands: rounded once, as the input's precision asks. Projections
 //! of one input (query, key and value; gate and up) go together: they share its packing, and the
 //! sum of their input gradients needs no further pass.
 
 pub(crate) mod cpu;
+mod panels;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::{Device, Operand, Tensor, Weight};
+use crate::{Device, Dropout, Operand, Tensor, Weight};
 
 /// A low-rank adapter beside a weight.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,8 @@ pub struct Lora<'a> {
     pub rank: usize,
     /// What the product is multiplied by, usually alpha / rank.
     pub scale: f32,
+    /// What is dropped of its input.
+    pub dropout: Option<Dropout<'a>>,
 }
 
 /// A weight with what is added to its output.
@@ -86,7 +92,7 @@ pub fn forward(
 ) -> (Tensor, Vec<Option<Operand>>) {
     assert!(!projections.is_empty(), "at least one projection");
     for projection in projections {
-        projection.check(x.cols());
+        projection.check((x.rows(), x.cols()));
     }
     match device {
         Device::Cpu(cpu) => cpu::forward((device, *cpu), x, projections),
@@ -113,7 +119,7 @@ pub fn backward(
     assert_eq!(grads.len(), projections.len(), "a place for gradients for each projection");
     assert_eq!(saved.low.len(), projections.len(), "saved values for each projection");
     for (projection, grad) in projections.iter().zip(grads.iter()) {
-        projection.check(saved.x.cols());
+        projection.check((saved.x.rows(), saved.x.cols()));
         projection.check_grad(grad);
     }
     match device {
@@ -122,7 +128,7 @@ pub fn backward(
 }
 
 impl Projection<'_> {
-    fn check(&self, inputs: usize) {
+    fn check(&self, (rows, inputs): (usize, usize)) {
         let out = self.weight.outputs();
         assert_eq!(self.weight.inputs(), inputs, "the weight takes the input");
         assert!(out > 0, "a weight has outputs");
@@ -131,6 +137,8 @@ impl Projection<'_> {
             assert!(lora.rank > 0, "an adapter has a rank");
             assert_eq!(lora.a.len(), lora.rank * inputs, "A is [rank, in]");
             assert_eq!(lora.b.len(), out * lora.rank, "B is [out, rank]");
+            let keys = lora.dropout.map_or(rows, |dropout| dropout.rows.len());
+            assert_eq!(keys, rows, "dropout has a key for each row");
         }
     }
 

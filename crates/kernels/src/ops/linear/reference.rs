@@ -13,6 +13,8 @@ pub struct Adapter<'a, R> {
     pub rank: usize,
     /// What the product is multiplied by.
     pub scale: R,
+    /// What each element of the input is multiplied by before the adapter, `[rows, in]`.
+    pub dropout: Option<&'a [R]>,
 }
 
 /// One projection with every value as a plain number.
@@ -45,6 +47,14 @@ pub struct Gradients<R> {
     pub b: Vec<R>,
 }
 
+impl<R: Real> Adapter<'_, R> {
+    /// What is left of rows after dropout, rounded before it as the operand that it is.
+    fn seen(&self, rows: &[R], round: fn(R) -> R) -> Vec<R> {
+        let Some(factors) = self.dropout else { return rows.to_vec() };
+        rows.iter().zip(factors).map(|(value, factor)| round(*value) * *factor).collect()
+    }
+}
+
 /// `left [m, k] * right^T [n, k]`, operands rounded.
 fn times_transposed<R: Real>(left: &[R], right: &[R], k: usize, round: fn(R) -> R) -> Vec<R> {
     let mut out = Vec::new();
@@ -73,7 +83,7 @@ impl<R: Real> Plain<'_, R> {
     /// `s = scale x A^T`, empty without an adapter.
     pub fn low(&self, x: &[R]) -> Vec<R> {
         let Some(lora) = self.lora else { return Vec::new() };
-        let product = times_transposed(x, lora.a, self.inputs, self.round);
+        let product = times_transposed(&lora.seen(x, self.round), lora.a, self.inputs, self.round);
         product.into_iter().map(|value| lora.scale * value).collect()
     }
 
@@ -118,11 +128,12 @@ impl<R: Real> Plain<'_, R> {
             let product = times_transposed(dy, &transposed(lora.b, lora.rank), outputs, round);
             let ds: Vec<R> = product.into_iter().map(|value| lora.scale * value).collect();
             let a_t = transposed(lora.a, inputs);
-            for (x, added) in
-                gradients.x.iter_mut().zip(times_transposed(&ds, &a_t, lora.rank, round))
-            {
+            let added = times_transposed(&ds, &a_t, lora.rank, round);
+            // The factors are not operands: what they multiply stays as it is.
+            for (x, added) in gradients.x.iter_mut().zip(lora.seen(&added, |value| value)) {
                 *x += added;
             }
+            let x_t = transposed(&lora.seen(x, round), inputs);
             gradients.a = times_transposed(&transposed(&ds, lora.rank), &x_t, rows, round);
             let low_t = transposed(&self.low(x), lora.rank);
             gradients.b = times_transposed(&dy_t, &low_t, rows, round);

@@ -8,7 +8,7 @@ use super::{Lora, Projection, ProjectionGrad, Saved, backward, forward};
 use crate::check::{assert_close, assert_same_bits, numbers, on_threads, slopes, weighted, wide};
 use crate::cpu::round::to_bf16;
 use crate::weight::Matrix;
-use crate::{Device, Operand, Precision, Rows, Stored, Tensor, Weight};
+use crate::{Device, Dropout, Operand, Precision, Rows, Stored, Tensor, Weight};
 
 /// The sizes of a case.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +31,14 @@ fn the_reference_has_its_own_slopes() {
             let (x, dy) = (of(1, rows * inputs), of(2, rows * out));
             let (w, bias) = (of(3, out * inputs), of(4, out));
             let (a, b) = (of(5, rank * inputs), of(6, out * rank));
+            let factors = wide(&numbers(7, rows * inputs, 1.0));
+            let dropout = Some(&factors[..]);
             let plain = |x: &[f64], w: &[f64], bias: &[f64], a: &[f64], b: &[f64]| {
-                let lora = Some(Adapter { a, b, rank, scale: 0.7 });
+                let lora = Some(Adapter { a, b, rank, scale: 0.7, dropout });
                 let plain = Plain { weight: w, inputs, bias: Some(bias), lora, round: EXACT };
                 weighted(&plain.forward(x), &dy)
             };
-            let lora = Some(Adapter { a: &a, b: &b, rank, scale: 0.7 });
+            let lora = Some(Adapter { a: &a, b: &b, rank, scale: 0.7, dropout });
             let at = Plain { weight: &w, inputs, bias: Some(&bias), lora, round: EXACT };
             let got = at.backward(&x, &dy);
             let close = |what: &str, got: &[f64], want: &[f64]| {
@@ -55,6 +57,8 @@ fn the_reference_has_its_own_slopes() {
 /// Two projections of one input with adapters, the second with a bias.
 struct Case {
     shape: Shape,
+    /// The share of the input that adapters do not see, and the keys of the rows.
+    dropout: Option<(f32, Vec<u64>)>,
     x: Vec<f32>,
     dy: Vec<f32>,
     weights: [Vec<f32>; 2],
@@ -79,6 +83,7 @@ impl Case {
         let Shape { rows, inputs, outs, rank } = shape;
         Self {
             shape,
+            dropout: None,
             x: numbers(seed, rows * inputs, 1.0),
             dy: numbers(seed + 1, rows * outs.iter().sum::<usize>(), 1.0),
             weights: outs.map(|out| numbers(seed + 2, out * inputs, 1.0)),
@@ -88,12 +93,25 @@ impl Case {
         }
     }
 
+    /// The same with dropout.
+    fn dropping(self, probability: f32) -> Self {
+        let keys = (0..self.shape.rows as u64).map(|row| row * row + 5).collect();
+        Self { dropout: Some((probability, keys)), ..self }
+    }
+
+    /// The dropout of a projection.
+    fn dropout(&self, projection: usize) -> Option<Dropout<'_>> {
+        let (probability, rows) = self.dropout.as_ref()?;
+        Some(Dropout { rows, salt: projection as u64, probability: *probability })
+    }
+
     /// The same with only some rows.
     fn rows(&self, rows: std::ops::Range<usize>) -> Self {
         let Shape { inputs, outs, .. } = self.shape;
         let out: usize = outs.iter().sum();
         Self {
             shape: Shape { rows: rows.len(), ..self.shape },
+            dropout: self.dropout.as_ref().map(|(p, keys)| (*p, keys[rows.clone()].to_vec())),
             x: self.x[rows.start * inputs..rows.end * inputs].to_vec(),
             dy: self.dy[rows.start * out..rows.end * out].to_vec(),
             weights: self.weights.clone(),
@@ -111,7 +129,10 @@ impl Case {
         let dy = Tensor::from_vec(device, rows, outs.iter().sum(), self.dy.clone());
         let pack = |values: &[f32]| Weight::pack(device, precision, &Matrix::new(values, inputs));
         let packed = self.weights.each_ref().map(|values| pack(values));
-        let lora = |i: usize| Some(Lora { a: &self.a[i], b: &self.b[i], rank, scale: SCALE });
+        let lora = |i: usize| {
+            let dropout = self.dropout(i);
+            Some(Lora { a: &self.a[i], b: &self.b[i], rank, scale: SCALE, dropout })
+        };
         let projections = [
             Projection { weight: &packed[0], bias: None, lora: lora(0) },
             Projection { weight: &packed[1], bias: Some(&self.bias), lora: lora(1) },
@@ -154,7 +175,12 @@ impl Case {
         for i in 0..2 {
             let (w, bias) = (wide(&self.weights[i]), wide(&self.bias));
             let (a, b) = (wide(&self.a[i]), wide(&self.b[i]));
-            let lora = Some(Adapter { a: &a, b: &b, rank, scale: f64::from(SCALE) });
+            let factors: Option<Vec<f64>> = self.dropout(i).map(|dropout| {
+                let of_row = |row| wide(&dropout.factors(device, row, inputs));
+                (0..self.shape.rows).flat_map(of_row).collect()
+            });
+            let scale = f64::from(SCALE);
+            let lora = Some(Adapter { a: &a, b: &b, rank, scale, dropout: factors.as_deref() });
             let bias = (i == 1).then_some(&bias[..]);
             let plain = Plain { weight: &w, inputs, bias, lora, round };
             let columns = if i == 0 { 0..outs[0] } else { outs[0]..all };
@@ -196,6 +222,7 @@ fn edges_match_the_reference() {
         for shape in shapes {
             for precision in [Precision::F32, Precision::Bf16] {
                 Case::new(shape, 11).check(&device, precision);
+                Case::new(shape, 12).dropping(0.25).check(&device, precision);
             }
         }
     }
@@ -224,7 +251,9 @@ proptest! {
     ) {
         for device in Device::every_cpu() {
             for precision in [Precision::F32, Precision::Bf16] {
-                Case::new(Shape { rows, inputs, outs, rank }, seed).check(&device, precision);
+                let case = Case::new(Shape { rows, inputs, outs, rank }, seed);
+                case.check(&device, precision);
+                case.dropping(0.5).check(&device, precision);
             }
         }
     }
@@ -254,14 +283,15 @@ fn a_row_alone_has_the_bits_it_has_among_others() {
     let shape = Shape { rows: 29, inputs: 70, outs: [66, 35], rank: 5 };
     for device in Device::every_cpu() {
         for precision in [Precision::F32, Precision::Bf16] {
-            let case = Case::new(shape, 3);
-            let all = case.run(&device, precision);
-            for row in [0, 1, 11, 12, 23, 28] {
-                for last in [row + 1, (row + 7).min(29)] {
-                    let some = case.rows(row..last).run(&device, precision);
-                    for (i, row) in (row..last).enumerate() {
-                        assert_same_bits("y", some.y.row(i), all.y.row(row));
-                        assert_same_bits("dx", some.dx.row(i), all.dx.row(row));
+            for case in [Case::new(shape, 3), Case::new(shape, 4).dropping(0.3)] {
+                let all = case.run(&device, precision);
+                for row in [0, 1, 11, 12, 23, 28] {
+                    for last in [row + 1, (row + 7).min(29)] {
+                        let some = case.rows(row..last).run(&device, precision);
+                        for (i, row) in (row..last).enumerate() {
+                            assert_same_bits("y", some.y.row(i), all.y.row(row));
+                            assert_same_bits("dx", some.dx.row(i), all.dx.row(row));
+                        }
                     }
                 }
             }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fine_tuning;
+
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -93,11 +95,16 @@ struct Run {
 }
 
 fn run(golden: &Golden, device: Device, extra: &str) -> Run {
+    train(&golden.tokens, device, |rows, out| recipe_text(golden, rows, out, extra))
+}
+
+/// Trains on rows as the recipe of a file of rows and a run folder says.
+fn train(rows: &[Value], device: Device, recipe: impl Fn(&Path, &Path) -> String) -> Run {
     let home = tempfile::tempdir().unwrap();
-    let (rows, out) = (home.path().join("rows.jsonl"), home.path().join("out"));
-    let lines: Vec<String> = golden.tokens.iter().map(Value::to_string).collect();
-    fs_err::write(&rows, lines.join("\n")).unwrap();
-    let text = recipe_text(golden, &rows, &out, extra);
+    let (file, out) = (home.path().join("rows.jsonl"), home.path().join("out"));
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    fs_err::write(&file, lines.join("\n")).unwrap();
+    let text = recipe(&file, &out);
     let recipe =
         recipe::check(&text, &[], "now").unwrap_or_else(|e| panic!("{e:?}\n{text}")).recipe;
     let setting = Setting {

@@ -1,0 +1,59 @@
+//! What every operation of a pass reads: the model, and how it is asked.
+
+use kernels::{
+    Branches, Device, Heads, Precision,
+    ops::{attention, linear},
+};
+
+use crate::{
+    Arena, Config, Decoder, Dropout,
+    decoder::{Group, Linear},
+};
+
+/// What every operation reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) precision: Precision,
+    pub(crate) decoder: &'a Decoder,
+    pub(crate) arena: &'a Arena,
+    pub(crate) adapter: bool,
+    pub(crate) positions: &'a [u32],
+    pub(crate) branches: &'a Branches,
+    pub(crate) dropout: Option<&'a Dropout>,
+}
+
+impl<'a> Context<'a> {
+    /// A group of linears as the kernels take them, each dropping for itself.
+    pub(crate) fn projections(&self, layer: usize, group: Group) -> Vec<linear::Projection<'a>> {
+        let of_group = |(index, linear): (usize, &'a Linear)| {
+            let salt = (layer * Group::COUNT + group as usize) * GROUP_MAX + index;
+            let dropout = self.dropout.map(|dropout| dropout.of(salt as u64));
+            linear.projection(self.arena, (self.adapter, dropout))
+        };
+        self.decoder.blocks[layer].group(group).iter().enumerate().map(of_group).collect()
+    }
+}
+
+/// The most linears of a group.
+const GROUP_MAX: usize = 3;
+
+/// The same for the decoder that is asked.
+pub(crate) fn heads(ctx: &Context<'_>) -> Heads {
+    decoder_heads(&ctx.decoder.config)
+}
+
+/// How a decoder's queries, keys and values divide into heads.
+pub(crate) fn decoder_heads(config: &Config) -> Heads {
+    Heads { query: config.heads, key_value: config.kv_heads, dim: config.head_dim }
+}
+
+/// How attention takes the rows.
+pub(crate) fn attention_shape<'a>(ctx: &Context<'a>) -> attention::Shape<'a> {
+    attention::Shape { branches: ctx.branches, heads: heads(ctx), scale: score_scale(ctx) }
+}
+
+/// What attention scores are multiplied by.
+pub(crate) fn score_scale(ctx: &Context<'_>) -> f32 {
+    1.0 / (ctx.decoder.config.head_dim as f32).sqrt()
+}
