@@ -82,7 +82,8 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
         "only training takes `--case`"
     );
     ensure!(
-        asked.model.is_none() || asked.stage.is_none_or(|it| [Greedy, Training, Gguf].contains(&it)),
+        asked.model.is_none()
+            || asked.stage.is_none_or(|it| [Greedy, Training, Gguf].contains(&it)),
         "only training, `--only greedy` and `--only gguf` take `--model`"
     );
     ensure!(

@@ -126,7 +126,11 @@ fn packed_numbers_are_packed_again_alike() {
             quantize(&back, dtype, &mut again);
             let view = TensorView::new("a", dtype, vec![512], &again).unwrap();
             let same = view.to_f32().unwrap();
-            assert!(same.iter().zip(&back).all(|(a, b)| f64::from((a - b).abs()) < tolerance::F16_SCALE));
+            assert!(
+                same.iter()
+                    .zip(&back)
+                    .all(|(a, b)| f64::from((a - b).abs()) < tolerance::F16_SCALE)
+            );
         }
     }
 }
@@ -155,7 +159,10 @@ fn a_written_gguf_file_holds_what_was_read() {
     write_with(&path, &metadata, &layouts, bytes).unwrap();
     let again = Gguf::open(&path).unwrap();
     assert_eq!((again.version(), again.len()), (3, read.len()));
-    assert_eq!(again.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>(), metadata);
+    assert_eq!(
+        again.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>(),
+        metadata
+    );
     for view in &views {
         assert_eq!(again.tensor(view.name).unwrap(), *view);
     }
@@ -181,7 +188,8 @@ fn what_cannot_be_written_leaves_no_gguf_file() {
     let cause = |metadata: &[&str], layouts: &[Layout], length: usize| {
         let metadata: Vec<_> =
             metadata.iter().map(|key| ((*key).to_owned(), Value::Bool(true))).collect();
-        let done = write_with(&path, &metadata, layouts, |_| Ok::<_, Error>(vec![0; length].into()));
+        let done =
+            write_with(&path, &metadata, layouts, |_| Ok::<_, Error>(vec![0; length].into()));
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
         match done.unwrap_err() {
             Error::Write { source, .. } => *source,

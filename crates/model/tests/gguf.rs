@@ -11,8 +11,8 @@ use formats::{
 };
 use kernels::{Device, Precision};
 use model::{
-    Checkpoint, Config, Error, FuseOptions, FusedGguf, GgufOptions, MicroBatch, Policy, RopeScaling,
-    Sequence, Training, fuse, fuse_gguf, write_gguf_adapter,
+    Checkpoint, Config, Error, FuseOptions, FusedGguf, GgufOptions, MicroBatch, Policy,
+    RopeScaling, Sequence, Training, fuse, fuse_gguf, write_gguf_adapter,
 };
 use testkit::tolerance;
 
@@ -50,8 +50,10 @@ fn logps(checkpoint: &Checkpoint, training: &Training) -> Vec<f64> {
     let policy = Policy::load(checkpoint, &Device::cpu(), Precision::F32, training).unwrap();
     let vocabulary = checkpoint.config().vocabulary as u32;
     let ids = |seed: u32, count: u32| (0..count).map(|i| (seed + 7 * i) % vocabulary).collect();
-    let (prompt, first, second): (Vec<u32>, Vec<u32>, Vec<u32>) = (ids(1, 6), ids(3, 5), ids(11, 3));
-    let sequence = Sequence { prompt: &prompt, completions: vec![(&first, 0), (&second, 0)] };
+    let (prompt, first, second): (Vec<u32>, Vec<u32>, Vec<u32>) =
+        (ids(1, 6), ids(3, 5), ids(11, 3));
+    let completions = vec![(first.as_slice(), 0), (second.as_slice(), 0)];
+    let sequence = Sequence { prompt: &prompt, spans: &[], completions };
     let scores = policy.score(&MicroBatch::new(&[sequence]), true).unwrap();
     scores.completions.iter().map(|score| score.logp).collect()
 }
@@ -104,7 +106,10 @@ fn rotary_factors_and_biases_are_in_the_file() {
     };
     let llama3 = file("model/rope-llama3");
     let factors = llama3.tensor("rope_freqs.weight").unwrap().to_f32().unwrap();
-    assert!(factors.iter().any(|it| *it > 1.5) && factors.iter().any(|it| *it < 1.01), "{factors:?}");
+    assert!(
+        factors.iter().any(|it| *it > 1.5) && factors.iter().any(|it| *it < 1.01),
+        "{factors:?}"
+    );
     let linear = file("model/rope-linear");
     assert_eq!(linear.get_str("llama.rope.scaling.type").unwrap(), "linear");
     assert!(!linear.contains("rope_freqs.weight"));
@@ -267,8 +272,7 @@ fn an_adapter_alone_makes_the_weights_of_the_fused_file() {
             let read = |file: &Gguf, name: &str| file.tensor(name).unwrap().to_f32().unwrap();
             let shape = alone.tensor(&format!("{name}.lora_a")).unwrap().shape;
             let (rank, inputs) = (shape[0], shape[1]);
-            let [a, b] =
-                ["lora_a", "lora_b"].map(|half| read(&alone, &format!("{name}.{half}")));
+            let [a, b] = ["lora_a", "lora_b"].map(|half| read(&alone, &format!("{name}.{half}")));
             let (plain, fused) = (read(&plain, name), read(&fused, name));
             let largest = fused.iter().fold(0.0, |most: f32, it| most.max(it.abs()));
             for (at, (plain, fused)) in plain.iter().zip(&fused).enumerate() {
@@ -300,8 +304,7 @@ fn what_cannot_be_written_is_refused_by_name() {
     let mut huge = chat_adapter();
     huge.config.lora_alpha = 1e9;
     let from = (&huge, Path::new("adapter"));
-    let options =
-        GgufOptions { file_type: Some(FileType::Q4_0), metadata: &[], stop: &|| false };
+    let options = GgufOptions { file_type: Some(FileType::Q4_0), metadata: &[], stop: &|| false };
     let error = fuse_gguf(&base, Some(from), &options, &path).unwrap_err();
     assert!(matches!(error, Error::Overflow { dtype: Dtype::Q4_0, .. }), "{error}");
     let mut huge = chat_adapter();

@@ -43,7 +43,9 @@ const KL_FLOOR: f64 = 1e-5;
 
 /// What is compared, for the page on tests.
 pub(super) fn limits() -> String {
-    let near = TYPES.iter().filter_map(|(name, most)| Some(format!("{most:?} as `{name}`", most = (*most)?)));
+    let near = TYPES
+        .iter()
+        .filter_map(|(name, most)| Some(format!("{most:?} as `{name}`", most = (*most)?)));
     format!(
         "`cargo xtask parity --only gguf [--model FOLDER]` writes a model with `trueup fuse` in every type, \
          with a random adapter in its weights, and that adapter alone, and loads these files with llama.cpp \

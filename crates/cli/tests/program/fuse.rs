@@ -162,7 +162,9 @@ fn a_gguf_file_says_what_base_and_adapter_say() {
     let (code, text) = fuse(&home, "deep/tuned", &["--format", "gguf", "--check"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(
-        text.contains("fused 14 linears and wrote the model as F32 into `deep/tuned/tuned-F32.gguf`"),
+        text.contains(
+            "fused 14 linears and wrote the model as F32 into `deep/tuned/tuned-F32.gguf`"
+        ),
         "{text}"
     );
     assert!(text.contains("kept 100.0 %") && text.contains("at most 0.001 is allowed"), "{text}");

@@ -182,7 +182,7 @@ fn read_cuts(step: &Value, cuts: &mut Vec<Value>) -> bool {
             let is_isolated = step["behavior"] == "Isolated" && step["invert"] != true;
             let is_removed = step["behavior"] == "Removed" && step["invert"] == true;
             let regex = step["pattern"]["Regex"].as_str();
-            cuts.extend(regex.map(|regex| at_json(regex)));
+            cuts.extend(regex.map(at_json));
             regex.is_some() && (is_isolated || is_removed)
         }
         Some("ByteLevel") => {

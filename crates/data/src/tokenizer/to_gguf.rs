@@ -29,7 +29,7 @@ impl Tokenizer {
         let mut table = self.vocabulary_table(rows, json["model"]["byte_fallback"] == true)?;
         let is_byte_level = json.to_string().contains("\"ByteLevel\"");
         match json["model"]["type"].as_str() {
-            Some("BPE") if is_byte_level => self.add_byte_level(&json, &mut table)?,
+            Some("BPE") if is_byte_level => add_byte_level(&json, &mut table)?,
             Some("BPE") => add_scored_pieces(&json, &mut table)?,
             other => {
                 let kind = other.unwrap_or("none");
@@ -113,27 +113,6 @@ impl Tokenizer {
         }
     }
 
-    fn add_byte_level(&self, json: &Value, table: &mut GgufTokenizer) -> Result<(), Error> {
-        let composes = match json["normalizer"]["type"].as_str() {
-            None => false,
-            Some("NFC") => true,
-            Some(kind) => return Err(no_form(format!("it changes text first, by `{kind}`"))),
-        };
-        let model = &json["model"];
-        for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            if model[key].as_str().is_some_and(|text| !text.is_empty()) {
-                return Err(no_form(format!("it has a `{key}`")));
-            }
-        }
-        let ignores_merges = model["ignore_merges"] == true;
-        let name = Pre::name_of(&json["pre_tokenizer"], composes, ignores_merges);
-        let name = name.ok_or_else(|| no_form("its way of splitting text has no name".into()))?;
-        table.model = "gpt2".into();
-        table.pre = Some(name.into());
-        table.merges = merges(model)?;
-        Ok(())
-    }
-
     /// Refuses tables that give other ids than this tokenizer.
     fn expect_same_ids(&self, table: &GgufTokenizer, templates: &Templates) -> Result<(), Error> {
         let rebuilt = Self::from_gguf(table)?;
@@ -165,6 +144,28 @@ impl Tokenizer {
         }
         Ok(())
     }
+}
+
+/// How text is split, and the merges.
+fn add_byte_level(json: &Value, table: &mut GgufTokenizer) -> Result<(), Error> {
+    let composes = match json["normalizer"]["type"].as_str() {
+        None => false,
+        Some("NFC") => true,
+        Some(kind) => return Err(no_form(format!("it changes text first, by `{kind}`"))),
+    };
+    let model = &json["model"];
+    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        if model[key].as_str().is_some_and(|text| !text.is_empty()) {
+            return Err(no_form(format!("it has a `{key}`")));
+        }
+    }
+    let ignores_merges = model["ignore_merges"] == true;
+    let name = Pre::name_of(&json["pre_tokenizer"], composes, ignores_merges);
+    let name = name.ok_or_else(|| no_form("its way of splitting text has no name".into()))?;
+    table.model = "gpt2".into();
+    table.pre = Some(name.into());
+    table.merges = merges(model)?;
+    Ok(())
 }
 
 fn no_form(reason: String) -> Error {
@@ -215,9 +216,9 @@ fn adds_space(step: &Value) -> bool {
     match step["type"].as_str() {
         Some("Prepend") => step["prepend"].as_str().is_some_and(|text| text.chars().eq([SPACE])),
         Some("Metaspace") => step["prepend_scheme"] != "never" && step["add_prefix_space"] != false,
-        Some("Sequence") => ["normalizers", "pretokenizers"].iter().any(|key| {
-            step[*key].as_array().is_some_and(|steps| steps.iter().any(adds_space))
-        }),
+        Some("Sequence") => ["normalizers", "pretokenizers"]
+            .iter()
+            .any(|key| step[*key].as_array().is_some_and(|steps| steps.iter().any(adds_space))),
         _ => false,
     }
 }

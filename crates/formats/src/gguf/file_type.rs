@@ -124,8 +124,8 @@ impl FileType {
     /// The type of a matrix whose rows are of any length.
     fn wanted(self, place: Place<'_>) -> Dtype {
         let usual = self.usual();
-        let is_head = place.name == "output.weight"
-            || place.tied && place.name == "token_embd.weight";
+        let is_head =
+            place.name == "output.weight" || place.tied && place.name == "token_embd.weight";
         if is_head {
             return match usual {
                 Dtype::F32 | Dtype::F16 | Dtype::Bf16 | Dtype::Q8_0 => usual,

@@ -215,11 +215,15 @@ fn put_array(array: &Array, out: &mut Vec<u8>) {
         }
         Array::String(values) => {
             start(8);
-            values.iter().for_each(|text| put_text(text, out));
+            for text in values {
+                put_text(text, out);
+            }
         }
         Array::Array(values) => {
             start(9);
-            values.iter().for_each(|array| put_array(array, out));
+            for array in values {
+                put_array(array, out);
+            }
         }
         Array::U64(values) => {
             start(10);

@@ -25,7 +25,6 @@ pub struct TensorData<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-
 /// Writes a file, whole or not at all.
 ///
 /// The tensors are ordered as the `safetensors` library orders them (wide types first, then by

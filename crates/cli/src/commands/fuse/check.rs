@@ -93,7 +93,7 @@ fn limit(dtypes: &[Dtype]) -> Limit {
         Dtype::F16 => Limit::Each(0.05),
         Dtype::Bf16 => Limit::Each(0.25),
         Dtype::Q8_0 => Limit::Each(0.5),
-        _ => Limit::Mean(0.5),
+        _ => Limit::Mean(1.0),
     };
     let wider = |a: Limit, b: Limit| match (a, b) {
         (Limit::Each(a), Limit::Each(b)) => Limit::Each(a.max(b)),
@@ -153,8 +153,8 @@ mod tests {
     fn the_widest_type_decides() {
         assert_eq!(limit(&[]), Limit::Each(1e-3));
         assert_eq!(limit(&[Dtype::F32, Dtype::Bf16, Dtype::F16]), Limit::Each(0.25));
-        assert_eq!(limit(&[Dtype::Q4K, Dtype::Q8_0]), Limit::Mean(0.5));
-        assert_eq!(limit(&[Dtype::Q8_0, Dtype::Q4K]), Limit::Mean(0.5));
+        assert_eq!(limit(&[Dtype::Q4K, Dtype::Q8_0]), Limit::Mean(1.0));
+        assert_eq!(limit(&[Dtype::Q8_0, Dtype::Q4K]), Limit::Mean(1.0));
     }
 
     #[test]

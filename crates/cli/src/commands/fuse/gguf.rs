@@ -24,7 +24,8 @@ pub(super) fn run(
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let files = open_files(path)?;
-    let before = args.check.then(|| says(&files, adapter.map(|(adapter, _)| adapter))).transpose()?;
+    let before =
+        args.check.then(|| says(&files, adapter.map(|(adapter, _)| adapter))).transpose()?;
     let metadata = metadata(args, path, adapter, &files)?;
     let (fused, name) = whole_folder(&args.output, |folder, stop| {
         let unnamed = folder.join("model.gguf");

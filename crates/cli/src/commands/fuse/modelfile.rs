@@ -94,8 +94,10 @@ fn turns(files: &ModelFiles) -> Option<Turns> {
         conversations.push(vec![system, user]);
         conversations.push(vec![system, user, answer, next, answer, user]);
     }
-    let same = |it: &Vec<Message<'_>>| render(it, true).is_some_and(|text| text == turns.compose(it));
-    let is_plain = !format!("{turns:?}").contains("{{") && !format!("{turns:?}").contains(r#"\"\"\""#);
+    let same =
+        |it: &Vec<Message<'_>>| render(it, true).is_some_and(|text| text == turns.compose(it));
+    let is_plain =
+        !format!("{turns:?}").contains("{{") && !format!("{turns:?}").contains(r#"\"\"\""#);
     (is_plain && conversations.iter().all(same)).then_some(turns)
 }
 
@@ -202,7 +204,7 @@ impl Turns {
 mod tests {
     use super::*;
 
-    /// A template as a function: ChatML, with a system message of its own if asked.
+    /// A template as a function: `ChatML`, with a system message of its own if asked.
     fn chatml(default: Option<&'static str>) -> impl Fn(&[Message<'_>], bool) -> Option<String> {
         move |messages, open| {
             let mut text = String::new();
@@ -245,7 +247,8 @@ mod tests {
     fn a_template_that_is_no_row_of_turns_is_left_alone() {
         // What opens an answer is not what stands before one.
         let render = |messages: &[Message<'_>], open: bool| {
-            let text: String = messages.iter().map(|(role, text)| format!("{role}:{text};")).collect();
+            let texts: Vec<_> = messages.iter().map(|it| [it.0, ":", it.1, ";"].concat()).collect();
+            let text = texts.concat();
             Some(if open { text + "now:" } else { text })
         };
         assert_eq!(take_apart(&render), None);

@@ -275,7 +275,8 @@ pub(super) fn six_bits(values: &[f32], bytes: &mut Vec<u8>) {
             bytes.extend((0..64).map(|i| half[i] & 15 | (half[64 + i] & 15) << 4));
         }
         for half in codes.as_chunks::<128>().0 {
-            let high = |i: usize| (0..4).fold(0, |bits, at| bits | half[32 * at + i] >> 4 << (2 * at));
+            let high =
+                |i: usize| (0..4).fold(0, |bits, at| bits | half[32 * at + i] >> 4 << (2 * at));
             bytes.extend((0..32).map(high));
         }
         bytes.extend(multiples.map(i8::cast_unsigned));
