@@ -74,7 +74,10 @@ fn testing(root: &Path) -> anyhow::Result<String> {
          adapter with a random B, and loads the weights of both with transformers and PEFT.\n\
          Without arguments it takes the tiny models of `goldens/`, with `--model FOLDER` any other; \
          the runs are in `goldens/parity/cases.json`. \
-         Without `--only` and `--model` all stages run that need no model.\n\
+         Without `--only` and `--model` all stages run that need no model, but for the server's.\n\n\
+         `cargo xtask parity --only server` starts `trueup serve` and asks it with OpenAI's own Python client: \
+         models, chat and text completions, streams, log-probabilities, several answers, stop strings, an \
+         adapter by name, and refusals by the client's own classes.\n\n\
          In f32 the largest difference over all steps, pairs and tensors must be within these limits; \
          a run in bf16 may stray no further from the same run in f32 than TRL's with bf16 weights \
          does, in loss, gradient norm, margins and log-probabilities, each at its worst step of all \

@@ -14,10 +14,11 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only templates|greedy|objectives|training|gguf] [--model FOLDER] [--data FILE] [--case NAME]
+  parity [--only templates|greedy|objectives|training|server|gguf] [--model FOLDER] [--data FILE] [--case NAME]
                     compare templates, generation and losses with transformers and TRL, then train with
                     both from the same point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
-                    tiny models are used; `gguf` alone reads what `trueup fuse` writes with llama.cpp
+                    tiny models are used; `server` asks `trueup serve` with OpenAI's client, `gguf` reads
+                    what `trueup fuse` writes with llama.cpp, and both run only where they are named
   study NAME MODEL DATA
                     train what a page of docs reports on (`factual` or `noise`), three seeds each, and
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
@@ -71,6 +72,7 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
             ["--only", "greedy"] => asked.stage = Some(parity::Stage::Greedy),
             ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
             ["--only", "gguf"] => asked.stage = Some(parity::Stage::Gguf),
+            ["--only", "server"] => asked.stage = Some(parity::Stage::Server),
             ["--model", folder] => asked.model = Some(Path::new(folder)),
             ["--data", file] => asked.data = Some(Path::new(file)),
             ["--case", name] => asked.case = Some(name),

@@ -1,6 +1,7 @@
 //! Commands and flags.
 
 mod download;
+mod serve;
 mod sweep;
 
 use std::{fmt, path::PathBuf};
@@ -13,6 +14,7 @@ use formats::gguf::FileType;
 
 pub use self::{
     download::{Download, RepoType},
+    serve::Serve,
     sweep::Sweep,
 };
 
@@ -49,6 +51,8 @@ pub enum Command {
     Generate(Generate),
     /// Talk with a model, and switch its adapter on and off to hear the difference.
     Chat(Chat),
+    /// Serve a model and its adapters over HTTP, with OpenAI's interface.
+    Serve(Serve),
     /// Put an adapter into the weights of its base, as a Hugging Face folder or a GGUF file.
     Fuse(Fuse),
     /// Show or clear what is kept between runs.

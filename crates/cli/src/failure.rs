@@ -44,6 +44,23 @@ pub enum Failure {
     /// A comparison of runs.
     #[error(transparent)]
     Report(#[from] report::Error),
+    /// A server.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    /// A variable that should hold a key.
+    #[error("the environment variable `{name}` is not set")]
+    NoVariable {
+        /// Its name.
+        name: String,
+    },
+    /// A server was asked to end, and some answers took too long.
+    #[error("answers were cut off: {answers}")]
+    CutOff {
+        /// The signal's number.
+        signal: usize,
+        /// How many.
+        answers: usize,
+    },
     /// A file.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -210,6 +227,7 @@ impl Failure {
             Self::Hub(error) => hub_code(error),
             Self::Run(error) => run_code(error),
             Self::Report(error) => report_code(error),
+            Self::Serve(error) => serve_code(error),
             Self::Io(_)
             | Self::Fuse(
                 model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
@@ -218,6 +236,7 @@ impl Failure {
             | Self::NoModel
             | Self::NoAdapter
             | Self::WrongType { .. }
+            | Self::NoVariable { .. }
             | Self::NothingToFetch { .. }
             | Self::NoSuchRun { .. }
             | Self::Useless { .. }
@@ -233,6 +252,7 @@ impl Failure {
             Self::Stopped { signal, .. }
             | Self::DownloadStopped { signal }
             | Self::PairsStopped { signal, .. }
+            | Self::CutOff { signal, .. }
             | Self::Unfinished { signal }
                 if *signal == crate::signals::TERMINATE =>
             {
@@ -241,6 +261,7 @@ impl Failure {
             Self::Stopped { .. }
             | Self::DownloadStopped { .. }
             | Self::PairsStopped { .. }
+            | Self::CutOff { .. }
             | Self::Unfinished { .. } => exit_code::INTERRUPTED,
         }
     }
@@ -260,6 +281,7 @@ impl Failure {
                 io_hint(error.kind()).map(str::to_owned)
             }
             Self::Report(error) => error.hint(),
+            Self::Serve(error) => error.hint(),
             Self::Fuse(model::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
             Self::Fuse(error) => error.hint(),
             Self::Occupied { .. } => Some("choose a new folder with `--output`".into()),
@@ -284,6 +306,7 @@ impl Failure {
                 Some("repeat that setting to go on, or give `--output` another name".into())
             }
             Self::PairsStopped { .. } => Some("the same command goes on from there".into()),
+            Self::NoVariable { name } => Some(format!("set `{name}` to the key")),
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoAdapter => Some(
                 "name one with `--adapter`, or write the model as it is with `--format gguf`".into(),
@@ -296,7 +319,11 @@ impl Failure {
             ),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
-            Self::Json(_) | Self::Clock | Self::Pipe | Self::Unfinished { .. } => None,
+            Self::Json(_)
+            | Self::Clock
+            | Self::Pipe
+            | Self::Unfinished { .. }
+            | Self::CutOff { .. } => None,
         }
     }
 
@@ -431,6 +458,18 @@ fn report_code(error: &report::Error) -> u8 {
         Error::Run(error) => run_code(error),
         Error::NoRuns { .. } | Error::NotSvg { .. } | Error::NotOurs { .. } => exit_code::RECIPE,
         Error::Io(_) | Error::Unwritten(_) => exit_code::RESOURCES,
+    }
+}
+
+fn serve_code(error: &serve::Error) -> u8 {
+    use serve::Error;
+    match error {
+        Error::Listen { .. } | Error::Threads(_) => exit_code::RESOURCES,
+        Error::Open { .. } | Error::SameName { .. } | Error::Nothing { .. } | Error::Key { .. } => {
+            exit_code::RECIPE
+        }
+        Error::Default { .. } => exit_code::WEIGHTS,
+        Error::Worker => exit_code::UNEXPECTED,
     }
 }
 

@@ -7,6 +7,7 @@
 //! and checks them, and [`pack`] says which of them make a step, and which a micro-batch.
 
 pub mod check;
+pub mod conversation;
 pub mod dataset;
 pub mod error;
 mod grouping;

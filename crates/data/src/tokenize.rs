@@ -228,7 +228,7 @@ impl Tokenization<'_> {
             _ => return Err(TokensError::NoAnswers),
         };
         // Without an answer that is left nothing is scored.
-        Ok(if spans.is_empty() { vec![0..0] } else { spans })
+        Ok(if spans.is_empty() { std::iter::once(0..0).collect() } else { spans })
     }
 
     /// The template that a record goes through; `None` for plain text.

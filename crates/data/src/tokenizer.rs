@@ -4,6 +4,7 @@
 //! the tables of a GGUF file, from which the same tokenizer is rebuilt. Either way it can be
 //! written out again, so that a run's folder is complete.
 
+mod cut;
 mod folder;
 mod gguf;
 mod merges;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tokenizers::{OffsetReferential, OffsetType};
 
+pub use cut::Cut;
 pub use stream::TextStream;
 
 use crate::Error;

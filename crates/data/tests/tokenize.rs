@@ -268,3 +268,69 @@ fn cached_tokens_are_the_same_tokens() {
     // Lengths are cut later, so they share an entry.
     assert_eq!(cache.key(&tokenization(Settings::default()), &rows), key);
 }
+
+/// A conversation as one completion, learned where the assistant speaks.
+#[test]
+fn answers_are_found_by_what_the_template_writes() {
+    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+    let talk = vec![
+        turn("system", "Be brief."),
+        turn("user", "Is ice cold?"),
+        turn("assistant", "Yes."),
+        turn("user", "And fire?"),
+        turn("assistant", "It is hot."),
+    ];
+    let whole = record(1, Content::Messages(Vec::new()), vec![Content::Messages(talk)]);
+    let settings = Settings { answers_only: true, ..Settings::default() };
+    let (tokenized, _) = run(settings, std::slice::from_ref(&whole));
+    let example = &tokenized.examples[0];
+    let texts: Vec<String> = example
+        .spans
+        .iter()
+        .map(|span| CHAT.0.decode(&example.completions[0][span.clone()], false).unwrap())
+        .collect();
+    assert_eq!(texts, ["Yes.<|im_end|>", "It is hot.<|im_end|>"]);
+
+    // Cut within the second answer, the rest of it is learned; cut before any, nothing is.
+    let second = example.spans[1].start;
+    for (length, spans) in [(second + 2, 2), (second, 1), (4, 1)] {
+        let lengths = Lengths { max_length: Some(length), ..Lengths::default() };
+        let (cut, _) = run(Settings { lengths, ..settings }, std::slice::from_ref(&whole));
+        assert_eq!(cut.examples[0].spans.len(), spans, "{length}");
+        let is_scored = |index: &usize| cut.examples[0].is_scored(0, *index);
+        assert_eq!((0..length).filter(is_scored).count() == 0, length == 4);
+    }
+
+    let text = record(1, Content::Text(String::new()), vec![Content::Text("No turns.".into())]);
+    let told = refusal(settings, text);
+    assert!(told.contains("plain text, which has no answers"), "{told}");
+}
+
+/// A template that writes earlier answers otherwise has no place where they are learned.
+#[test]
+fn answers_that_the_template_changes_later_are_refused() {
+    let date = Moment::date(2026, 1, 2).unwrap();
+    let forgets = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}\
+        {% if message.role == 'user' or loop.last %}{{ message.content }}{% endif %}\
+        {{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    let sources = [("default".to_owned(), forgets.to_owned())].into_iter();
+    let templates = Templates::from_sources(sources, "here", date).unwrap();
+    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+    let talk = vec![
+        turn("user", "Is ice cold?"),
+        turn("assistant", "Yes."),
+        turn("user", "And fire?"),
+        turn("assistant", "It is hot."),
+    ];
+    let record = record(1, Content::Messages(Vec::new()), vec![Content::Messages(talk)]);
+    let settings = Settings { answers_only: true, ..Settings::default() };
+    let asked = Tokenization { templates: &templates, ..tokenization(settings) };
+    let error = asked.run(std::slice::from_ref(&record), &mut DataReport::default()).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "turn 2 is written otherwise once it is not the last one");
+    let drops = Settings { drop_untokenizable: true, ..settings };
+    let asked = Tokenization { settings: drops, ..asked };
+    let mut report = DataReport { records: 1, ..DataReport::default() };
+    assert!(asked.run(&[record], &mut report).unwrap().examples.is_empty());
+    assert!(report.problems.contains_key(&Problem::Untokenizable));
+}

@@ -75,7 +75,7 @@ impl Policy {
             let reason = format!("the model has no module `{name}`");
             return Err(Error::AdapterMismatch { path: origin.into(), reason });
         }
-        self.set_adapter_config(adapter.config.clone());
+        *self.adapter_config_mut() = Some(adapter.config.clone());
         Ok(())
     }
 

@@ -164,8 +164,8 @@ impl Policy {
         self.adapter_config.as_ref()
     }
 
-    pub(crate) fn set_adapter_config(&mut self, config: AdapterConfig) {
-        self.adapter_config = Some(config);
+    pub(crate) fn adapter_config_mut(&mut self) -> &mut Option<AdapterConfig> {
+        &mut self.adapter_config
     }
 
     /// The trainable tensors.

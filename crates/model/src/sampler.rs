@@ -1,6 +1,6 @@
 //! From logits to the next token.
 
-use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,14 +93,8 @@ impl Sampler {
 
     /// The tokens that may be drawn, most likely first, with unnormalized probabilities.
     fn kept(&self, logits: &[f32]) -> Vec<(u32, f64)> {
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        let by_logit = |a: &u32, b: &u32| {
-            let (x, y) = (logits[*a as usize], logits[*b as usize]);
-            y.partial_cmp(&x).unwrap_or(Ordering::Equal).then(a.cmp(b))
-        };
-        order.sort_by(by_logit);
-        let top_k = if self.sampling.top_k == 0 { order.len() } else { self.sampling.top_k };
-        order.truncate(top_k.min(order.len()));
+        let top_k = if self.sampling.top_k == 0 { logits.len() } else { self.sampling.top_k };
+        let order = by_logit(logits, top_k);
         let largest = f64::from(logits[order[0] as usize]);
         let temperature = self.sampling.temperature;
         let weight =
@@ -118,6 +112,30 @@ impl Sampler {
         kept.retain(|(_, weight)| self.sampling.min_p <= *weight);
         kept
     }
+}
+
+/// The tokens of the `count` largest logits, largest first; of equals the first token first.
+pub(crate) fn by_logit(logits: &[f32], count: usize) -> Vec<u32> {
+    // Integers sort several times faster than floats with an order of their own.
+    let mut keys: Vec<u64> =
+        (0_u32..).zip(logits).map(|(token, logit)| sorting_key(token, *logit)).collect();
+    if count == 0 {
+        return Vec::new();
+    }
+    if count < keys.len() {
+        keys.select_nth_unstable(count - 1);
+        keys.truncate(count);
+    }
+    keys.sort_unstable();
+    keys.into_iter().map(|key| key as u32).collect()
+}
+
+/// Ascends as logits descend, then as tokens ascend.
+fn sorting_key(token: u32, logit: f32) -> u64 {
+    // A negative zero is a zero.
+    let bits = (logit + 0.0).to_bits();
+    let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(!ascending) << 32 | u64::from(token)
 }
 
 fn most_likely(logits: &[f32]) -> u32 {

@@ -3,7 +3,7 @@
 //!
 //! Before that the chat templates of published models are rendered by both, a given model writes
 //! on from prompts in both, and the losses alone are compared, on log-probabilities that both are
-//! given.
+//! given. `--only server` asks the server with the client of those who made its interface.
 //!
 //! TRL goes first and leaves its token ids, its starting adapter and its metrics; it is not run
 //! again while settings, data and model stay as they are. The program then starts from the same
@@ -19,6 +19,7 @@ mod greedy;
 mod objectives;
 mod programs;
 mod report;
+mod server;
 mod templates;
 
 use std::path::Path;
@@ -43,6 +44,9 @@ pub enum Stage {
     Training,
     /// GGUF files in llama.cpp; only where it is asked for.
     Gguf,
+    /// The server, asked by another client; runs only where it is named, since that client is no
+    /// part of the other stages.
+    Server,
 }
 
 /// What to compare; `None` means all.
@@ -75,6 +79,9 @@ pub fn gguf_limits() -> String {
 /// If a program fails, or the two disagree.
 pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
+    if asked.stage == Some(Stage::Server) {
+        complaints.extend(server::compare(root, python)?);
+    }
     let is_asked = |stage: Stage| asked.stage.is_none_or(|asked| asked == stage);
     if is_asked(Stage::Templates) {
         complaints.extend(templates::compare(root, python)?);

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use data::{
-    template::{Moment, RenderOptions},
-    tokenizer::Tokenizer,
+    conversation,
+    template::Moment,
+    tokenizer::{Cut, Tokenizer},
 };
 use formats::peft;
 use hub::Kind;
 use kernels::Device;
-use model::{Generation, Policy, Sampler, Sampling, Session, StopReason, Training};
+use model::{Asked, Generation, Policy, Sampler, Sampling, Session, StopReason, Training};
 use serde_json::{Map, Value, json};
 use train::prepare::ModelFiles;
 
-use super::cut::Cut;
 use crate::{
     args::{Generate, Writing},
     environment,
@@ -82,20 +82,7 @@ fn prompt(files: &ModelFiles, args: &Generate) -> Result<Vec<u32>, Failure> {
 
 /// A conversation as tokens, up to where the assistant speaks; plain text without a template.
 pub(super) fn chat_prompt(files: &ModelFiles, messages: &[Value]) -> Result<Vec<u32>, Failure> {
-    let Some(template) = files.templates.default_template() else {
-        let texts = messages.iter().filter_map(|message| message["content"].as_str());
-        return Ok(files.tokenizer.encode(&texts.collect::<Vec<_>>().join("\n"), true)?);
-    };
-    let options = RenderOptions {
-        tools: None,
-        documents: None,
-        add_generation_prompt: true,
-        continue_final_message: false,
-        special_tokens: files.tokenizer.special_tokens(),
-        kwargs: &Map::new(),
-    };
-    let text = template.render(messages, &options)?;
-    Ok(files.tokenizer.encode(&text, false)?)
+    Ok(conversation::tokens(&files.templates, &files.tokenizer, messages, &Map::new())?)
 }
 
 /// A model that answers.
@@ -152,6 +139,68 @@ impl Speaker<'_> {
             generated.stop = StopReason::End;
         }
         Ok(generated)
+    }
+
+    /// Answers several prompts at once, each as its writings say and as it would alone; all texts,
+    /// prompt by prompt, or none if `goes_on` says false on the way.
+    pub(super) fn answer_all(
+        &self,
+        asked: &[(&[u32], Vec<Writing>)],
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<(String, StopReason)>>, Failure> {
+        let each =
+            || asked.iter().flat_map(|(prompt, writings)| writings.iter().map(|it| (*prompt, it)));
+        let mut answers: Vec<_> = each()
+            .map(|(prompt, writing)| {
+                (self.tokenizer.stream(prompt), Cut::new(&writing.stop), String::new())
+            })
+            .collect();
+        let tokens_max = each().map(|(_, writing)| writing.max_new_tokens).max().unwrap_or(0);
+        let mut failure = None;
+        let sampler = |writing: &Writing| Sampler::new(sampling(writing));
+        let asked: Vec<Asked<'_>> = asked
+            .iter()
+            .map(|(prompt, writings)| Asked {
+                prompt,
+                samplers: writings.iter().map(sampler).collect(),
+            })
+            .collect();
+        let how = (tokens_max, self.adapter);
+        let generated = self.policy.generate_together(asked, how, &mut |index, token| {
+            let (stream, cut, text) = &mut answers[index];
+            match stream.push(token) {
+                Ok(piece) => {
+                    cut.push(&piece, &mut |piece| {
+                        text.push_str(piece);
+                        true
+                    });
+                    !cut.is_over() && failure.is_none() && goes_on()
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            }
+        });
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let generated = generated.map_err(train::Error::from)?;
+        if !goes_on() {
+            return Ok(None);
+        }
+        let mut texts = Vec::with_capacity(answers.len());
+        for ((stream, mut cut, mut text), generated) in answers.into_iter().zip(generated) {
+            let mut keep = |piece: &str| {
+                text.push_str(piece);
+                true
+            };
+            cut.push(&stream.finish()?, &mut keep);
+            cut.finish(&mut keep);
+            let stop = if cut.is_over() { StopReason::End } else { generated.stop };
+            texts.push((text, stop));
+        }
+        Ok(Some(texts))
     }
 
     /// The most likely answer, whole.

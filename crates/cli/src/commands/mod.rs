@@ -4,7 +4,6 @@ mod align;
 mod cache;
 mod chat;
 mod compare;
-mod cut;
 mod data;
 mod doctor;
 mod download;
@@ -14,6 +13,7 @@ mod generate;
 mod pairs;
 mod plan;
 mod quickstart;
+mod serve;
 mod sweep;
 mod sweep_margins;
 mod sweep_plan;
@@ -44,6 +44,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Chat(args) => chat::run(args, terminal),
+        Command::Serve(args) => serve::run(args, terminal),
         Command::Fuse(args) => fuse::run(args, terminal),
         Command::Quickstart(args) => quickstart::run(args, terminal),
         Command::Cache(args) => cache::run(*args, terminal),

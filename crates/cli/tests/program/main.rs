@@ -19,4 +19,5 @@ mod recipe_keys;
 mod recipes;
 mod resume;
 mod road;
+mod serve;
 mod watching;

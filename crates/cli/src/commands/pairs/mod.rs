@@ -1,8 +1,8 @@
 //! `trueup data pairs`: from questions with answers to preference pairs, the other side written by
 //! a model.
 //!
-//! Rows are written one by one and named by their id, so that a run that was stopped goes on where
-//! it was, and a row does not depend on those before it.
+//! Several answers are written at once, each as it would be alone. Rows are named by their id, so
+//! that a run that was stopped goes on where it was, and a row does not depend on those before it.
 
 mod gap;
 mod output;
@@ -16,7 +16,7 @@ use ::data::{
     read::Source,
     rng::Stream,
 };
-use model::{Session, StopReason};
+use model::StopReason;
 use serde_json::{Value, json};
 
 use self::{output::Output, question::Question};
@@ -31,6 +31,10 @@ use crate::{
 
 /// What ends an answer where questions and answers are plain text.
 const NEXT_QUESTION: &str = "\nQuestion:";
+
+/// Answers that are written at once: enough for the weights to be read once for many, few enough to
+/// lose little when a run is stopped.
+const TOGETHER: usize = 16;
 
 /// How often progress is told where no line can be rewritten.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -73,20 +77,25 @@ pub(super) fn run(args: &DataPairs, terminal: &mut Terminal) -> Result<(), Failu
     let writer = Writer { args, form, loaded: &loaded, source };
     let (mut counts, began) = (Counts::default(), Instant::now());
     let (mut told, total) = (Instant::now(), records.len());
+    let mut drafts: Vec<Draft> = Vec::new();
     for (index, record) in records.iter().enumerate() {
         if output.has(&record.id()) {
             counts.kept += 1;
+        } else {
+            match Question::new(record, form) {
+                Some(question) => drafts.push(writer.draft(question)?),
+                None => counts.unusable += 1,
+            }
+        }
+        let is_last = index + 1 == total;
+        if drafts.is_empty() || !is_last && drafts.len() * usize::from(args.samples) < TOGETHER {
             continue;
         }
-        if let Some(signal) = signals.received() {
+        writer.write(&drafts, &signals, &mut output, &mut counts).inspect_err(|_| {
             terminal.end_progress();
-            return Err(Failure::PairsStopped { signal, output: args.output.clone() });
-        }
-        match Question::new(record, form) {
-            Some(question) => writer.write(&question, &mut output, &mut counts)?,
-            None => counts.unusable += 1,
-        }
-        let done = index + 1 - counts.kept;
+        })?;
+        drafts.clear();
+        let done = (index + 1 - counts.kept).max(1);
         let left = began.elapsed().mul_f64((total - index - 1) as f64 / done as f64);
         let line = format!("Pairs: {}/{total} | ETA: {}", index + 1, eta(Some(left)));
         if terminal.is_terminal() {
@@ -162,18 +171,71 @@ struct Writer<'a> {
     source: Value,
 }
 
+/// A question that waits for its answers.
+struct Draft {
+    question: Question,
+    prompt: Vec<u32>,
+}
+
 impl Writer<'_> {
+    fn draft(&self, question: Question) -> Result<Draft, Failure> {
+        let prompt = question.tokens(&self.loaded.files, self.args.system.as_deref())?;
+        Ok(Draft { question, prompt })
+    }
+
+    /// Lets the model answer, and appends the rows in order.
     fn write(
         &self,
-        question: &Question,
+        drafts: &[Draft],
+        signals: &Signals,
         output: &mut Output,
         counts: &mut Counts,
     ) -> Result<(), Failure> {
-        let prompt = question.tokens(&self.loaded.files, self.args.system.as_deref())?;
+        let Loaded { files, policy } = self.loaded;
+        let speaker = Speaker { policy, tokenizer: &files.tokenizer, adapter: true };
+        let asked: Vec<_> =
+            drafts.iter().map(|it| (&it.prompt[..], self.writings(&it.question.id))).collect();
+        let goes_on = || signals.received().is_none();
+        // On a thread of the pool, for which each operation is no more than a call.
+        let answers = rayon::scope(|_| speaker.answer_all(&asked, &goes_on))?;
+        let Some(mut answers) = answers else {
+            let signal = signals.received().unwrap_or(crate::signals::INTERRUPT);
+            return Err(Failure::PairsStopped { signal, output: self.args.output.clone() });
+        };
+        for draft in drafts {
+            let own: Vec<_> = answers.drain(..usize::from(self.args.samples)).collect();
+            self.keep(&draft.question, own, output, counts)?;
+        }
+        Ok(())
+    }
+
+    /// How each answer to a question is written; what is drawn depends on the seed, the row's id and
+    /// the answer's number alone.
+    fn writings(&self, id: &str) -> Vec<Writing> {
+        let of_row = Stream::new(self.args.writing.seed, id);
+        let writing = |sample: u16| {
+            let seed = of_row.bits(u64::from(sample));
+            let mut writing = Writing { seed, ..self.args.writing.clone() };
+            if self.form == Form::QuestionAnswer {
+                writing.stop.push(NEXT_QUESTION.to_owned());
+            }
+            writing
+        };
+        (0..self.args.samples).map(writing).collect()
+    }
+
+    /// Appends a question's row, if its answers are good for one.
+    fn keep(
+        &self,
+        question: &Question,
+        answers: Vec<(String, StopReason)>,
+        output: &mut Output,
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
         let mut texts: Vec<String> = Vec::new();
-        for sample in 0..self.args.samples {
-            let (text, is_cut) = self.sample(&prompt, &question.id, sample)?;
-            counts.cut += usize::from(is_cut);
+        for (text, stop) in answers {
+            counts.cut += usize::from(stop == StopReason::Length);
+            let text = text.trim_end().to_owned();
             if !texts.contains(&text) {
                 texts.push(text);
             }
@@ -199,25 +261,5 @@ impl Writer<'_> {
         output.append(&question.id, row, &self.source)?;
         counts.written += 1;
         Ok(())
-    }
-
-    /// One answer, and whether the limit of new tokens ended it; what is drawn depends on the seed, the row's id and the sample alone.
-    fn sample(&self, prompt: &[u32], id: &str, sample: u16) -> Result<(String, bool), Failure> {
-        let Loaded { files, policy } = self.loaded;
-        let speaker = Speaker { policy, tokenizer: &files.tokenizer, adapter: true };
-        let mut writing = Writing {
-            seed: Stream::new(self.args.writing.seed, id).bits(u64::from(sample)),
-            ..self.args.writing.clone()
-        };
-        if self.form == Form::QuestionAnswer {
-            writing.stop.push(NEXT_QUESTION.to_owned());
-        }
-        let mut text = String::new();
-        let mut session = Session::new(policy, true);
-        let done = speaker.go_on(&mut session, prompt, &writing, &mut |piece| {
-            text.push_str(piece);
-            true
-        })?;
-        Ok((text.trim_end().to_owned(), done.stop == StopReason::Length))
     }
 }

@@ -69,15 +69,20 @@ impl KvCache {
     }
 
     pub(super) fn append(&mut self, precision: Precision, qkv: &Tensor) {
+        for row in 0..qkv.rows() {
+            self.append_row(precision, qkv.row(row));
+        }
+    }
+
+    /// Takes keys and values from one row of queries, keys and values.
+    pub(super) fn append_row(&mut self, precision: Precision, row: &[f32]) {
         let (cols, first) = (self.cols(), self.heads.query * self.heads.dim);
         let rounded = |value: &f32| match precision {
             Precision::F32 => *value,
             Precision::Bf16 => to_bf16(*value),
         };
-        for row in 0..qkv.rows() {
-            let (keys, values) = qkv.row(row)[first..].split_at(cols);
-            self.keys.extend(keys.iter().map(rounded));
-            self.values.extend(values.iter().map(rounded));
-        }
+        let (keys, values) = row[first..].split_at(cols);
+        self.keys.extend(keys.iter().map(rounded));
+        self.values.extend(values.iter().map(rounded));
     }
 }

@@ -139,3 +139,44 @@ pub fn decode(
         }
     }
 }
+
+/// Appends one row to each of several caches and attends from its queries.
+///
+/// Row `i` of `qkv [n, (H + 2G) D]` continues the sequence of cache `i`. Returns the attended values
+/// `[n, H D]`; each row has the bits that [`decode`] gives it alone.
+///
+/// # Panics
+///
+/// If shapes do not agree, or the caches divide columns into heads in different ways.
+pub fn decode_each(
+    device: &Device,
+    precision: Precision,
+    qkv: &Tensor,
+    caches: &mut [&mut KvCache],
+    scale: f32,
+) -> Operand {
+    assert_eq!(qkv.rows(), caches.len(), "a row for each cache");
+    assert!(!caches.is_empty(), "at least one cache");
+    let heads = caches[0].heads();
+    check_heads(heads, qkv);
+    for (row, cache) in caches.iter_mut().enumerate() {
+        assert_eq!(cache.heads(), heads, "heads of one model");
+        cache.append_row(precision, qkv.row(row));
+    }
+    match device {
+        Device::Cpu(cpu) => {
+            let mut out = Operand::zeros(device, precision, qkv.rows(), heads.query * heads.dim);
+            let caches: Vec<&KvCache> = caches.iter().map(|cache| &**cache).collect();
+            cpu::decode_each(*cpu, qkv, (&caches, scale), &mut out);
+            out
+        }
+    }
+}
+
+/// How many of `left` new rows to give [`decode`] next, so that rows given in parts have the bits of
+/// rows given at once: `most` rounded to whole blocks of keys, or all where few more are left.
+pub fn part_rows(left: usize, most: usize) -> usize {
+    let whole = most.next_multiple_of(cpu::BLOCK).max(cpu::BLOCK);
+    // What remains must be enough rows to be computed as many are.
+    if left < whole + cpu::PACKED_ROWS { left } else { whole }
+}

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use testkit::tolerance::{ATTENTION_BF16, ATTENTION_F32, SLOPE_F64};
 
 use super::reference::{self, Problem};
-use super::{KvCache, Saved, Shape, backward, decode, forward};
+use super::{KvCache, Saved, Shape, backward, decode, decode_each, forward, part_rows};
 use crate::check::{
     assert_close, assert_same_bits, largest, numbers, on_threads, slopes, weighted, wide,
 };
@@ -338,6 +338,69 @@ fn decoding_continues_what_forward_began() {
                     fork.truncate(rows.start);
                     assert_eq!(decode(&device, precision, &qkv, &mut fork, case.scale), out);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_several_sequences_have_the_bits_they_have_alone() {
+    for device in Device::every_cpu() {
+        for precision in PRECISIONS {
+            for heads in [heads(3, 1, 64), heads(4, 2, 5)] {
+                let case = Case::new(&[(200, &[])], heads, (31, 1.0));
+                let cols = heads.qkv_cols();
+                let rows = |range: std::ops::Range<usize>| {
+                    let values = case.qkv[range.start * cols..range.end * cols].to_vec();
+                    Tensor::from_vec(&device, range.len(), cols, values)
+                };
+                let mut caches: Vec<KvCache> = [0, 1, 40, 150]
+                    .map(|read| {
+                        let mut cache = KvCache::new(heads);
+                        decode(&device, precision, &rows(0..read), &mut cache, case.scale);
+                        cache
+                    })
+                    .to_vec();
+                let mut alone = caches.clone();
+                let next = rows(190..194);
+                let mut refs: Vec<&mut KvCache> = caches.iter_mut().collect();
+                let together = decode_each(&device, precision, &next, &mut refs, case.scale);
+                let together = together.to_tensor(&device);
+                for (index, cache) in alone.iter_mut().enumerate() {
+                    let row = rows(190 + index..191 + index);
+                    let one = decode(&device, precision, &row, cache, case.scale);
+                    assert_same_bits("out", one.to_tensor(&device).row(0), together.row(index));
+                }
+                assert_eq!(alone, caches);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_decoded_in_parts_has_the_bits_of_one_decoded_at_once() {
+    for left in 0..900 {
+        let part = part_rows(left, 200);
+        assert!(part == left || (part == 256 && 16 <= left - part), "{part} of {left}");
+    }
+    for device in Device::every_cpu() {
+        for precision in PRECISIONS {
+            for rows in [144, 271, 300] {
+                let case = Case::new(&[(rows, &[])], heads(4, 2, 16), (37, 1.0));
+                let cols = case.heads.qkv_cols();
+                let read = |most: usize| {
+                    let (mut cache, mut out) = (KvCache::new(case.heads), Vec::new());
+                    while cache.len() < rows {
+                        let start = cache.len();
+                        let end = start + part_rows(rows - start, most);
+                        let values = case.qkv[start * cols..end * cols].to_vec();
+                        let qkv = Tensor::from_vec(&device, end - start, cols, values);
+                        let part = decode(&device, precision, &qkv, &mut cache, case.scale);
+                        out.extend_from_slice(part.to_tensor(&device).as_slice());
+                    }
+                    out
+                };
+                assert_same_bits("out", &read(1), &read(rows));
             }
         }
     }

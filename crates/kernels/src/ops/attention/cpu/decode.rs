@@ -14,7 +14,7 @@ use crate::cpu::{Cpu, Loop};
 use crate::{Branches, Operand, Tensor, Tree};
 
 /// From this many rows on, packing the cache pays.
-const PACKED_ROWS: usize = 16;
+pub(in super::super) const PACKED_ROWS: usize = 16;
 
 /// Writes the attended values of the cache's last `qkv.rows()` rows.
 pub(in super::super) fn decode(
@@ -24,28 +24,56 @@ pub(in super::super) fn decode(
     out: &mut Operand,
 ) {
     let heads = cache.heads();
-    let [queries, ..] = Columns::of_tensor(qkv, heads);
-    let [keys, values] = [cache.keys(), cache.values()].map(|values| Columns {
-        values,
-        stride: cache.cols(),
-        first: 0,
-        dim: heads.dim,
-    });
     let before = cache.len() - qkv.rows();
     if qkv.rows() >= PACKED_ROWS {
+        let [queries, ..] = Columns::of_tensor(qkv, heads);
         // The rows of the cache are a prompt, the new ones its only branch.
         let tree = Tree { start: 0, prompt: before, completions: vec![qkv.rows()] };
         let segments = of_branches(&Branches::new(vec![tree]));
         let frame = Frame::new((cpu, out.rounding()), heads, scale, &segments);
         let queries = Queries { columns: queries, row: before, segments: &segments[1..] };
-        forward::forward(&frame, queries, [keys, values], (out, None));
+        forward::forward(&frame, queries, columns(cache), (out, None));
         return;
     }
+    each_row(cpu, qkv, scale, |row| (cache, before + row + 1), out);
+}
+
+/// Writes the attended values of the last row of each cache.
+pub(in super::super) fn decode_each(
+    cpu: Cpu,
+    qkv: &Tensor,
+    (caches, scale): (&[&KvCache], f32),
+    out: &mut Operand,
+) {
+    each_row(cpu, qkv, scale, |row| (caches[row], caches[row].len()), out);
+}
+
+/// The keys and the values of a cache.
+fn columns(cache: &KvCache) -> [Columns<'_>; 2] {
+    [cache.keys(), cache.values()].map(|values| Columns {
+        values,
+        stride: cache.cols(),
+        first: 0,
+        dim: cache.heads().dim,
+    })
+}
+
+/// Attends from each row by itself; `cache_of` gives its cache and how many rows of that it sees.
+fn each_row<'a>(
+    cpu: Cpu,
+    qkv: &Tensor,
+    scale: f32,
+    cache_of: impl Fn(usize) -> (&'a KvCache, usize) + Sync,
+    out: &mut Operand,
+) {
+    let heads = cache_of(0).0.heads();
+    let [queries, ..] = Columns::of_tensor(qkv, heads);
     let frame = Frame::new((cpu, out.rounding()), heads, scale, &[]);
     let writer = out.writer();
     (0..qkv.rows() * heads.query).into_par_iter().for_each(|unit| {
         let (row, head) = (unit / heads.query, unit % heads.query);
-        let seen = before + row + 1;
+        let (cache, seen) = cache_of(row);
+        let [keys, values] = columns(cache);
         with_scratch(seen + 2 * heads.dim, |scratch| {
             let (scores, rest) = scratch.as_f32_mut().split_at_mut(seen);
             let (query, rest) = rest.split_at_mut(heads.dim);

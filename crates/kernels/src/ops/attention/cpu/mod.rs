@@ -23,10 +23,10 @@ use crate::cpu::round::Rounding;
 use crate::{Heads, Operand, Tensor};
 
 pub(super) use backward::backward;
-pub(super) use decode::decode;
+pub(super) use decode::{PACKED_ROWS, decode, decode_each};
 
 /// The keys of a block; blocks are counted from the start of a prompt or branch.
-const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 128;
 
 /// Attends from all rows to the keys of their own tree.
 pub(super) fn forward(

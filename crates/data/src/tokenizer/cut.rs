@@ -1,27 +1,28 @@
 //! Text that ends before a stop string, piece by piece.
 
 /// Passes pieces on, except what may yet become a stop string.
-pub(super) struct Cut<'a> {
-    stops: &'a [String],
+#[derive(Clone, Debug)]
+pub struct Cut {
+    stops: Vec<String>,
     /// What was not passed on yet.
     held: String,
     is_over: bool,
 }
 
-impl<'a> Cut<'a> {
-    /// Nothing was passed on yet.
-    pub(super) fn new(stops: &'a [String]) -> Self {
-        Self { stops, held: String::new(), is_over: false }
+impl Cut {
+    /// Nothing was passed on yet; no stop string may be empty.
+    pub fn new(stops: &[String]) -> Self {
+        Self { stops: stops.to_vec(), held: String::new(), is_over: false }
     }
 
     /// Whether a stop string came.
-    pub(super) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_over
     }
 
     /// Takes a piece and passes on what is surely before any stop string; says whether the
     /// listener wants more.
-    pub(super) fn push(&mut self, piece: &str, on_text: &mut dyn FnMut(&str) -> bool) -> bool {
+    pub fn push(&mut self, piece: &str, on_text: &mut dyn FnMut(&str) -> bool) -> bool {
         if self.is_over {
             return false;
         }
@@ -38,7 +39,7 @@ impl<'a> Cut<'a> {
     }
 
     /// Passes on the rest: no stop string came of it.
-    pub(super) fn finish(&mut self, on_text: &mut dyn FnMut(&str) -> bool) {
+    pub fn finish(&mut self, on_text: &mut dyn FnMut(&str) -> bool) {
         let rest = std::mem::take(&mut self.held);
         if !rest.is_empty() {
             on_text(&rest);
