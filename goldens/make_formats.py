@@ -90,6 +90,64 @@ def make_quants():
     print(f"formats/quants: {len(cases)} cases")
 
 
+# Kinds with blocks of 256, as the least-squares search sees them: group, lowest and highest code,
+# and whether there is an offset.
+SEARCHED = {"Q4_K": (32, 0, 15, True), "Q5_K": (32, 0, 31, True), "Q6_K": (16, -32, 31, False)}
+
+
+def bell(count, seed):
+    """Values with a bell's distribution, the fourth block of 256 with some large ones among them."""
+    values = sum(numbers(count, seed + place) for place in range(6)) / 20
+    values[3 * 256 : 4 * 256 : 37] *= 6
+    values[4 * 256 : 4 * 256 + 64] = np.abs(values[4 * 256 : 4 * 256 + 64])
+    return values.astype(np.float32)
+
+
+def least_squares(group, low, high, has_offset):
+    """The least squared error of `scale * code + offset` that a fine search finds, in f64."""
+    x = group.astype(np.float64)
+    best = np.sum(x * x)
+    for start in np.linspace(0.5, 1.3, 161):
+        if has_offset:
+            scale, offset = start * (x.max() - min(x.min(), 0)) / (high - low), min(x.min(), 0)
+        else:
+            scale, offset = start * x[np.argmax(np.abs(x))] / low, 0.0
+        for _ in range(20):
+            if scale == 0:
+                break
+            code = np.clip(np.round((x - offset) / scale), low, high)
+            if has_offset:
+                columns = np.stack([code, np.ones_like(code)], axis=1)
+                scale, offset = np.linalg.lstsq(columns, x, rcond=None)[0]
+                if offset > 0:
+                    scale, offset = code @ x / max(code @ code, 1e-300), 0.0
+            else:
+                scale = code @ x / max(code @ code, 1e-300)
+            best = min(best, np.sum((scale * code + offset - x) ** 2))
+    return best
+
+
+def make_quantized():
+    """What packs numbers: the bytes of the simple kinds, and the error that the K kinds can reach."""
+    cases = []
+    for place, name in enumerate(["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]):
+        rows = numbers(6 * 32, 600 + place, 3.0).astype(np.float32)
+        rows[32:64] = 0
+        rows[64:96] = np.abs(rows[64:96])
+        rows[96:128] = -0.75
+        rows[128:160:2] *= 1e-3
+        rows[160:192:5] = [1.5, -1.5, 1.5, -1.5, 1.5, -1.5, 1.5]
+        case = {"dtype": name, "values": hex_of(rows)}
+        cases.append(case | {"bytes": hex_of(quantize(rows, Kind[name]))})
+    for place, (name, (size, *search)) in enumerate(SEARCHED.items()):
+        values = bell(8 * 256, 700 + 10 * place)
+        error = sum(least_squares(group, *search) for group in values.reshape(-1, size))
+        cases.append({"dtype": name, "values": hex_of(values), "least_error": error})
+    source = f"gguf.quants.quantize, and numpy.linalg.lstsq over many starts; {version('gguf')}"
+    write("quantized", {"source": source, "cases": cases})
+    print(f"formats/quantized: {len(cases)} cases")
+
+
 def make_gguf():
     path = FOLDER / "sample.gguf"
     writer = GGUFWriter(path, "llama")
@@ -218,6 +276,7 @@ def make_adapter():
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     make_quants()
+    make_quantized()
     make_gguf()
     make_safetensors()
     make_adapter()

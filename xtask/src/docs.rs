@@ -87,6 +87,8 @@ fn testing(root: &Path) -> anyhow::Result<String> {
     for (kind, how, allowed) in parity::limits() {
         writeln!(page, "| {kind} | {allowed:e} | {how} |")?;
     }
+    page.push_str("\n## GGUF files in llama.cpp\n\n");
+    page.push_str(&parity::gguf_limits());
     page.push_str("\n## Tolerances\n\n| name | value | why |\n|---|---|---|\n");
     let tolerances = fs_err::read_to_string(root.join("crates/testkit/src/tolerance.rs"))?;
     for Tolerance { name, value, why } in parse(&tolerances) {

@@ -14,11 +14,11 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only templates|greedy|objectives|training|server] [--model FOLDER] [--data FILE] [--case NAME]
+  parity [--only templates|greedy|objectives|training|server|gguf] [--model FOLDER] [--data FILE] [--case NAME]
                     compare templates, generation and losses with transformers and TRL, then train with
                     both from the same point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
-                    tiny models are used; `server` asks `trueup serve` with OpenAI's client, and runs
-                    only where it is named
+                    tiny models are used; `server` asks `trueup serve` with OpenAI's client, `gguf` reads
+                    what `trueup fuse` writes with llama.cpp, and both run only where they are named
   study NAME MODEL DATA
                     train what a page of docs reports on (`factual` or `noise`), three seeds each, and
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
@@ -63,7 +63,7 @@ fn run() -> anyhow::Result<()> {
 
 /// The options of `parity`.
 fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
-    use parity::Stage::{Greedy, Training};
+    use parity::Stage::{Gguf, Greedy, Training};
     let mut asked = parity::Asked::default();
     for option in words.chunks(2) {
         match *option {
@@ -71,6 +71,7 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
             ["--only", "templates"] => asked.stage = Some(parity::Stage::Templates),
             ["--only", "greedy"] => asked.stage = Some(parity::Stage::Greedy),
             ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
+            ["--only", "gguf"] => asked.stage = Some(parity::Stage::Gguf),
             ["--only", "server"] => asked.stage = Some(parity::Stage::Server),
             ["--model", folder] => asked.model = Some(Path::new(folder)),
             ["--data", file] => asked.data = Some(Path::new(file)),
@@ -83,8 +84,9 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
         "only training takes `--case`"
     );
     ensure!(
-        asked.model.is_none() || asked.stage.is_none_or(|it| [Greedy, Training].contains(&it)),
-        "only training and `--only greedy` take `--model`"
+        asked.model.is_none()
+            || asked.stage.is_none_or(|it| [Greedy, Training, Gguf].contains(&it)),
+        "only training, `--only greedy` and `--only gguf` take `--model`"
     );
     ensure!(
         asked.model.is_some() || asked.stage != Some(Greedy),
@@ -94,6 +96,7 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
         asked.stage = asked.stage.or(Some(Training));
     }
     ensure!(asked.model.is_some() || asked.data.is_none(), "`--data` needs `--model`");
+    ensure!(asked.data.is_none() || asked.stage != Some(Gguf), "`--only gguf` takes no `--data`");
     Ok(asked)
 }
 

@@ -10,7 +10,7 @@ use clap::{
     Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use formats::Dtype;
+use formats::gguf::FileType;
 
 pub use self::{
     download::{Download, RepoType},
@@ -53,7 +53,7 @@ pub enum Command {
     Chat(Chat),
     /// Serve a model and its adapters over HTTP, with OpenAI's interface.
     Serve(Serve),
-    /// Put an adapter into the weights of its base, as a Hugging Face folder.
+    /// Put an adapter into the weights of its base, as a Hugging Face folder or a GGUF file.
     Fuse(Fuse),
     /// Show or clear what is kept between runs.
     #[command(subcommand)]
@@ -339,33 +339,74 @@ fn number(text: &str, range: &str, holds: fn(f64) -> bool) -> Result<f64, String
 /// Flags of `fuse`.
 #[derive(Debug, clap::Args)]
 pub struct Fuse {
-    /// The folder of an adapter, or of the run that made it.
+    /// The folder of an adapter, or of the run that made it; with `--format gguf` it may be absent,
+    /// and the model is written as it is.
     #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
+    pub adapter: Option<PathBuf>,
     /// The folder that gets the model; it must be new or empty.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
     /// A model folder, a GGUF file or a hub id; absent, the one that the adapter names.
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// The type of all weights; absent, each tensor keeps its own, and quantized ones become f32.
-    #[arg(long, value_name = "TYPE", value_parser = float_type())]
-    pub dtype: Option<Dtype>,
+    /// What is written.
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Safetensors)]
+    pub format: Format,
+    /// The type of all weights, in GGUF files also a quantized one; absent, each tensor keeps its
+    /// own, and quantized ones become f32.
+    #[arg(long, value_name = "TYPE", value_parser = stored_type())]
+    pub dtype: Option<FileType>,
     /// Compare what the model says before and after; exit code 7 where it differs too much.
     #[arg(long)]
     pub check: bool,
+    /// Write a quantized type even where rounding erases half of the adapter's update or more.
+    #[arg(long)]
+    pub allow_erasure: bool,
     /// The largest file of weights, as 5GB or 500MiB; absent, files are cut as those of the base,
     /// or at 5GB where it is a GGUF file or `--dtype` is given.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_shard_size: Option<u64>,
 }
 
+/// What `fuse` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A Hugging Face folder.
+    Safetensors,
+    /// One file for llama.cpp and what is built on it, with a Modelfile for Ollama.
+    Gguf,
+    /// The adapter alone, for llama.cpp to add to its base.
+    GgufAdapter,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
+            Self::GgufAdapter => "gguf-adapter",
+        })
+    }
+}
+
 /// A type that weights are written in, as people write it.
-fn float_type() -> impl TypedValueParser<Value = Dtype> {
-    PossibleValuesParser::new(["f32", "bf16", "f16"]).map(|name| match name.as_str() {
-        "bf16" => Dtype::Bf16,
-        "f16" => Dtype::F16,
-        _ => Dtype::F32,
+fn stored_type() -> impl TypedValueParser<Value = FileType> {
+    const NAMES: [(&str, FileType); 11] = [
+        ("f32", FileType::F32),
+        ("bf16", FileType::Bf16),
+        ("f16", FileType::F16),
+        ("q8_0", FileType::Q8_0),
+        ("q6_k", FileType::Q6K),
+        ("q5_k_m", FileType::Q5KM),
+        ("q5_1", FileType::Q5_1),
+        ("q5_0", FileType::Q5_0),
+        ("q4_k_m", FileType::Q4KM),
+        ("q4_1", FileType::Q4_1),
+        ("q4_0", FileType::Q4_0),
+    ];
+    PossibleValuesParser::new(NAMES.map(|(name, _)| name)).map(|name| {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found.map_or(FileType::F32, |(_, file_type)| *file_type)
     })
 }
 

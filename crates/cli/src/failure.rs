@@ -122,6 +122,25 @@ pub enum Failure {
         /// The signal's number.
         signal: usize,
     },
+    /// A folder should be fused without an adapter.
+    #[error("no adapter is named")]
+    NoAdapter,
+    /// A type that a format does not have.
+    #[error("`{dtype}` cannot be written as {format}")]
+    WrongType {
+        /// The type.
+        dtype: &'static str,
+        /// The format.
+        format: String,
+    },
+    /// Rounding to a quantized type would lose an adapter's update.
+    #[error("rounding to {dtype} keeps {:.1} % of the adapter's update", 100.0 * kept)]
+    Erased {
+        /// The share that is kept.
+        kept: f64,
+        /// The type.
+        dtype: &'static str,
+    },
     /// A flag that would do nothing.
     #[error("`{flag}` has no effect {when}")]
     Useless {
@@ -215,6 +234,8 @@ impl Failure {
             ) => exit_code::RESOURCES,
             Self::NowhereToResume
             | Self::NoModel
+            | Self::NoAdapter
+            | Self::WrongType { .. }
             | Self::NoVariable { .. }
             | Self::NothingToFetch { .. }
             | Self::NoSuchRun { .. }
@@ -224,7 +245,7 @@ impl Failure {
             | Self::Occupied { .. }
             | Self::UnderFile { .. } => exit_code::RECIPE,
             Self::Fuse(_) => exit_code::WEIGHTS,
-            Self::Differs { .. } => exit_code::COMPARISON,
+            Self::Differs { .. } | Self::Erased { .. } => exit_code::COMPARISON,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
@@ -287,6 +308,15 @@ impl Failure {
             Self::PairsStopped { .. } => Some("the same command goes on from there".into()),
             Self::NoVariable { name } => Some(format!("set `{name}` to the key")),
             Self::NoModel => Some("name one with `--model`".into()),
+            Self::NoAdapter => Some(
+                "name one with `--adapter`, or write the model as it is with `--format gguf`".into(),
+            ),
+            Self::WrongType { .. } => Some(
+                "choose `--dtype f32`, `bf16` or `f16`, or a whole model with `--format gguf`".into(),
+            ),
+            Self::Erased { .. } => Some(
+                "the file would behave as the base; choose a wider `--dtype`, start from a base that is not quantized itself, or write it all the same with `--allow-erasure`".into(),
+            ),
             Self::NoHome => Some("set `TRUEUP_HOME` to a folder".into()),
             Self::Stopped { resume, .. } => Some(format!("resume with: {resume}")),
             Self::Json(_)

@@ -10,7 +10,9 @@ mod gguf;
 mod merges;
 mod pieces;
 mod pre;
+mod sample;
 mod stream;
+mod to_gguf;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -97,6 +97,18 @@ pub enum TokensError {
         "the GGUF file's tokenizer removes repeated spaces (`remove_extra_whitespaces`), which is not supported"
     )]
     RemovesSpaces,
+    /// A tokenizer that the tables of a GGUF file cannot describe.
+    #[error("the tokenizer cannot be written into a GGUF file: {reason}")]
+    NoGgufForm {
+        /// Why.
+        reason: String,
+    },
+    /// A tokenizer that gives other ids once it is read from a GGUF file.
+    #[error("in a GGUF file the tokenizer would give other ids for {text:?}")]
+    OtherIds {
+        /// The start of a text that shows it.
+        text: String,
+    },
     /// A tokenizer that failed on a text.
     #[error("the tokenizer failed")]
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -164,6 +176,7 @@ impl TokensError {
             Self::NoTokenizer { .. } => "a model folder needs `tokenizer.json`; save it with `AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)`".into(),
             Self::UnknownPre { known, .. } => format!("use the model's Hugging Face folder, or a GGUF file with one of: {known}"),
             Self::UnknownAlgorithm { .. } | Self::RemovesSpaces | Self::NoScores => "use the model's Hugging Face folder".into(),
+            Self::NoGgufForm { .. } | Self::OtherIds { .. } => "write a folder with `--format safetensors`, and convert that with a program that knows this tokenizer".into(),
             Self::Record { source, .. } => return source.hint(),
             Self::NoTemplate => "use the instruct version of the model, give a template with `dataset.chat_template_path`, or write prompts and completions as text".into(),
             Self::AnswerMoves { .. } => "the chat template drops parts of earlier answers; leave `training.assistant_only_loss` out, or give one answer a row".into(),

@@ -5,10 +5,14 @@
 
 use std::sync::LazyLock;
 
-use data::tokenizer::Tokenizer;
+use data::{
+    template::{Moment, Templates},
+    tokenizer::Tokenizer,
+};
 use formats::gguf::{Gguf, GgufTokenizer, TokenType};
 use proptest::prelude::*;
 use serde::Deserialize;
+use serde_json::json;
 
 fn chat() -> &'static Tokenizer {
     static CHAT: LazyLock<Tokenizer> =
@@ -61,6 +65,101 @@ fn a_written_tokenizer_is_read_again() {
         let ids = tokenizer.encode(text, true).unwrap();
         assert_eq!(again.encode(text, true).unwrap(), ids);
         assert_eq!(again.decode(&ids, true).unwrap(), tokenizer.decode(&ids, true).unwrap());
+    }
+}
+
+/// Texts in many scripts, with special tokens among them.
+const TEXTS: [&str; 5] = [
+    "Once upon a time, in 1999, Lily said: \"Hi!\"  Two spaces,\n\ntwo lines.",
+    "Straße, naïve café, e\u{301}; Москва, 東京都, 서울, القاهرة, ไทย, नमस्ते 😀👍🏽",
+    "fn main() { let x = [1, 22, 333]; }\t// done\r\n",
+    " leading and trailing ",
+    "",
+];
+
+#[test]
+fn a_tokenizer_becomes_the_tables_of_a_gguf_file() {
+    let chat = chat();
+    let now = Moment::from_unix_seconds(1_700_000_000).unwrap();
+    let templates = Templates::open(&testkit::golden("trl/chat"), now).unwrap();
+    let rows = chat.vocabulary_size() + 3;
+    let table = chat.to_gguf(rows, &templates).unwrap();
+    assert_eq!(table.model, "gpt2");
+    assert_eq!((table.tokens.len(), table.types.len()), (rows, rows));
+    assert_eq!(table.types[rows - 1], TokenType::Unused);
+    assert_eq!((table.bos, table.eos), (chat.bos(), chat.eos()));
+    let template = templates.default_template().unwrap();
+    assert_eq!(table.chat_template.as_deref(), Some(template.source()));
+    let again = Tokenizer::from_gguf(&table).unwrap();
+    for text in TEXTS {
+        for with_special in [false, true] {
+            let want = chat.encode(text, with_special).unwrap();
+            assert_eq!(again.encode(text, with_special).unwrap(), want, "{text:?}");
+        }
+    }
+    assert_eq!(again.stop_tokens(), chat.stop_tokens());
+    // More tokens than the model has embeddings.
+    let error = chat.to_gguf(chat.vocabulary_size() - 1, &templates).unwrap_err();
+    assert!(error.to_string().contains("embeddings"), "{error}");
+}
+
+#[test]
+fn scored_pieces_come_back_through_a_folder() {
+    let Some(stories) = stories() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in stories.files() {
+        fs_err::write(folder.path().join(name), bytes).unwrap();
+    }
+    let opened = Tokenizer::open(folder.path()).unwrap();
+    let table = opened.to_gguf(512, &Templates::default()).unwrap();
+    assert_eq!(table.model, "llama");
+    assert_eq!((table.add_bos, table.add_space_prefix), (Some(true), Some(true)));
+    assert_eq!(table.types.iter().filter(|kind| **kind == TokenType::Byte).count(), 256);
+    let again = Tokenizer::from_gguf(&table).unwrap();
+    for text in TEXTS {
+        let want = stories.encode(text, true).unwrap();
+        assert_eq!(again.encode(text, true).unwrap(), want, "{text:?}");
+    }
+}
+
+/// A way of splitting that has a name is found by it; one that has none is refused.
+#[test]
+fn what_has_no_form_in_a_gguf_file_is_refused() {
+    let folder = testkit::golden("trl/chat");
+    let text = fs_err::read_to_string(folder.join("tokenizer.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut json = json.clone();
+        change(&mut json);
+        let home = tempfile::tempdir().unwrap();
+        fs_err::write(home.path().join("tokenizer.json"), json.to_string()).unwrap();
+        let config = fs_err::read(folder.join("tokenizer_config.json")).unwrap();
+        fs_err::write(home.path().join("tokenizer_config.json"), config).unwrap();
+        let tokenizer = Tokenizer::open(home.path()).unwrap();
+        tokenizer.to_gguf(tokenizer.vocabulary_size(), &Templates::default())
+    };
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let split = |regex: &str| {
+        json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false},
+            bytes,
+        ]})
+    };
+    let qwen = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let table = with(&|json| {
+        json["pre_tokenizer"] = split(qwen);
+        json["normalizer"] = json!({"type": "NFC"});
+    });
+    assert_eq!(table.unwrap().pre.as_deref(), Some("qwen2"));
+    let refused = [
+        (with(&|json| json["pre_tokenizer"] = split(r"\w+")), "has no name"),
+        (with(&|json| json["normalizer"] = json!({"type": "Lowercase"})), "`Lowercase`"),
+        (with(&|json| json["model"]["end_of_word_suffix"] = "</w>".into()), "`end_of_word_suffix`"),
+    ];
+    for (done, told) in refused {
+        let error = done.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.hint().is_some());
     }
 }
 

@@ -18,6 +18,17 @@ pub struct TensorView<'a> {
     pub bytes: &'a [u8],
 }
 
+/// The description of a tensor whose numbers come later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Its name.
+    pub name: String,
+    /// How its numbers are stored; safetensors files have `F32`, `F16` and `Bf16` alone.
+    pub dtype: Dtype,
+    /// Its dimensions, row-major, outermost first.
+    pub shape: Vec<usize>,
+}
+
 impl<'a> TensorView<'a> {
     /// A tensor whose bytes fit its shape.
     ///

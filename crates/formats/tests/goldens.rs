@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use formats::gguf::{Array, Gguf, TokenType, Value};
+use formats::gguf::{Array, Gguf, TokenType, Value, quantize, write_with};
 use formats::peft::{self, Targets};
 use formats::safetensors::{Checkpoint, TensorData, write};
-use formats::{Dtype, Error, TensorView};
+use formats::{Dtype, Error, Layout, TensorView};
+use testkit::tolerance;
 
 /// A golden file as JSON.
 fn golden(name: &str) -> serde_json::Value {
@@ -70,6 +71,137 @@ fn blocks_are_widened_to_the_bit() {
     for dtype in Dtype::ALL {
         assert!(seen.contains(&dtype), "no golden for {dtype}");
     }
+}
+
+#[test]
+fn numbers_are_packed_as_the_reference_packs_them() {
+    let golden = golden("quantized.json");
+    let mut seen = Vec::new();
+    for case in golden["cases"].as_array().unwrap() {
+        let dtype = dtype_of(&case["dtype"]);
+        seen.push(dtype);
+        let values: Vec<f32> = bytes_of(&case["values"])
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
+        let mut packed = Vec::new();
+        quantize(&values, dtype, &mut packed);
+        assert_eq!(packed.len(), dtype.row_bytes(values.len()).unwrap(), "{dtype}");
+        if let Some(wanted) = case.get("bytes") {
+            let wanted = bytes_of(wanted);
+            let blocks = packed.chunks(dtype.block_bytes()).zip(wanted.chunks(dtype.block_bytes()));
+            for (index, (packed, wanted)) in blocks.enumerate() {
+                assert_eq!(packed, wanted, "{dtype} block {index}");
+            }
+        } else {
+            let view = TensorView::new("a", dtype, vec![values.len()], &packed).unwrap();
+            let back = view.to_f32().unwrap();
+            let off = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+            let error: f64 = values.iter().zip(&back).map(off).sum();
+            let share = error / case["least_error"].as_f64().unwrap();
+            assert!(share < tolerance::K_BLOCK_ERROR, "{dtype}: {share} times the least error");
+        }
+    }
+    for dtype in Dtype::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        assert!(seen.contains(&dtype), "no golden for {dtype}");
+    }
+}
+
+#[test]
+fn packed_numbers_are_packed_again_alike() {
+    for dtype in Dtype::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        // Nothing, and one number in a block of zeros.
+        for values in [vec![0.0; 512], (0..512).map(|i| f32::from(u8::from(i == 300))).collect()] {
+            let mut packed = Vec::new();
+            quantize(&values, dtype, &mut packed);
+            let view = TensorView::new("a", dtype, vec![512], &packed).unwrap();
+            let back = view.to_f32().unwrap();
+            for (value, back) in values.iter().zip(&back) {
+                let off = f64::from((value - back).abs());
+                assert!(off < tolerance::F16_SCALE, "{dtype}: {back} for {value}");
+            }
+            let mut again = Vec::new();
+            quantize(&back, dtype, &mut again);
+            let view = TensorView::new("a", dtype, vec![512], &again).unwrap();
+            let same = view.to_f32().unwrap();
+            assert!(
+                same.iter()
+                    .zip(&back)
+                    .all(|(a, b)| f64::from((a - b).abs()) < tolerance::F16_SCALE)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_written_gguf_file_holds_what_was_read() {
+    let read = Gguf::open(testkit::golden("formats/sample.gguf")).unwrap();
+    let metadata: Vec<_> = read
+        .metadata()
+        .iter()
+        .filter(|(key, _)| *key != "general.alignment")
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let views: Vec<_> = read.names().map(|name| read.tensor(name).unwrap()).collect();
+    let layouts: Vec<_> = views
+        .iter()
+        .map(|view| Layout {
+            name: view.name.to_owned(),
+            dtype: view.dtype,
+            shape: view.shape.clone(),
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("again.gguf");
+    let bytes = |index: usize| Ok::<_, Error>(views[index].bytes.into());
+    write_with(&path, &metadata, &layouts, bytes).unwrap();
+    let again = Gguf::open(&path).unwrap();
+    assert_eq!((again.version(), again.len()), (3, read.len()));
+    assert_eq!(
+        again.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>(),
+        metadata
+    );
+    for view in &views {
+        assert_eq!(again.tensor(view.name).unwrap(), *view);
+    }
+    // The same bytes each time, and the tokenizer's tables there and back.
+    let second = folder.path().join("second.gguf");
+    write_with(&second, &metadata, &layouts, bytes).unwrap();
+    assert!(fs_err::read(&path).unwrap() == fs_err::read(&second).unwrap());
+    let table = Gguf::open(testkit::golden("formats/sample.gguf")).unwrap().tokenizer().unwrap();
+    let third = folder.path().join("third.gguf");
+    write_with(&third, &table.metadata(), &[], bytes).unwrap();
+    assert_eq!(Gguf::open(&third).unwrap().tokenizer().unwrap(), table);
+}
+
+#[test]
+fn what_cannot_be_written_leaves_no_gguf_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.gguf");
+    let layout = |name: &str, shape: &[usize]| Layout {
+        name: name.to_owned(),
+        dtype: Dtype::Q8_0,
+        shape: shape.to_vec(),
+    };
+    let cause = |metadata: &[&str], layouts: &[Layout], length: usize| {
+        let metadata: Vec<_> =
+            metadata.iter().map(|key| ((*key).to_owned(), Value::Bool(true))).collect();
+        let done =
+            write_with(&path, &metadata, layouts, |_| Ok::<_, Error>(vec![0; length].into()));
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
+        match done.unwrap_err() {
+            Error::Write { source, .. } => *source,
+            other => panic!("{other}"),
+        }
+    };
+    let one = layout("a", &[32]);
+    assert!(matches!(cause(&["a", "a"], &[], 0), Error::Duplicate { .. }));
+    assert!(matches!(cause(&[], &[one.clone(), one.clone()], 34), Error::Duplicate { .. }));
+    assert!(matches!(cause(&[], &[layout("a", &[2, 33])], 0), Error::PartialBlock { .. }));
+    assert!(matches!(cause(&[], &[layout("a", &[1, 1, 1, 1, 32])], 34), Error::Dimensions { .. }));
+    assert!(matches!(cause(&[], &[one], 33), Error::TensorSize { wanted: 34, found: 33, .. }));
 }
 
 #[test]

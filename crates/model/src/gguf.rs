@@ -1,15 +1,18 @@
-//! GGUF files of the `llama` architecture: metadata to configuration, names to names.
+//! GGUF files of the `llama` architecture: metadata to configuration and back, names to names.
 
 use std::path::Path;
 
-use formats::gguf::Gguf;
+use formats::gguf::{Gguf, Metadata, Value};
 
-use crate::{Config, Error, RopeScaling, llama_config};
+use crate::{Config, Error, RopeScaling, llama_config, policy::rope_table, weights::RowOrder};
+
+/// The name of the architecture, and what its keys start with.
+pub(crate) const ARCHITECTURE: &str = "llama";
 
 /// Reads the configuration of a GGUF file.
 pub(crate) fn config(path: &Path, file: &Gguf) -> Result<Config, Error> {
     let architecture = file.get_str("general.architecture")?;
-    if architecture != "llama" {
+    if architecture != ARCHITECTURE {
         return Err(Error::Architecture { name: architecture.to_owned() });
     }
     let number = |key: &str| Ok::<usize, Error>(file.get_u32(&format!("llama.{key}"))? as usize);
@@ -80,6 +83,56 @@ fn rope_scaling(path: &Path, file: &Gguf) -> Result<RopeScaling, Error> {
             key: "llama.rope.scaling.type".into(),
             value: other.into(),
         }),
+    }
+}
+
+/// The metadata from which [`config`] reads the same configuration; [`rope_factors`] go with it.
+pub(crate) fn metadata(config: &Config) -> Metadata {
+    let count = |value: usize| Value::U32(value as u32);
+    let mut metadata: Metadata = [
+        ("vocab_size", count(config.vocabulary)),
+        ("context_length", count(config.context)),
+        ("embedding_length", count(config.hidden)),
+        ("block_count", count(config.layers)),
+        ("feed_forward_length", count(config.intermediate)),
+        ("attention.head_count", count(config.heads)),
+        ("attention.head_count_kv", count(config.kv_heads)),
+        ("attention.key_length", count(config.head_dim)),
+        ("attention.value_length", count(config.head_dim)),
+        ("attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps)),
+        ("rope.dimension_count", count(config.head_dim)),
+        ("rope.freq_base", Value::F32(config.rope_theta as f32)),
+    ]
+    .map(|(key, value)| (format!("{ARCHITECTURE}.{key}"), value))
+    .into();
+    if let RopeScaling::Linear { factor } = config.rope_scaling {
+        let scaling = |key: &str| format!("{ARCHITECTURE}.rope.scaling.{key}");
+        metadata.push((scaling("type"), Value::String("linear".into())));
+        metadata.push((scaling("factor"), Value::F32(factor as f32)));
+    }
+    metadata
+}
+
+/// What `rope_freqs.weight` divides each rotary frequency by, where a file has that tensor.
+pub(crate) fn rope_factors(config: &Config) -> Option<Vec<f32>> {
+    match &config.rope_scaling {
+        RopeScaling::None | RopeScaling::Linear { .. } => None,
+        RopeScaling::Factors(factors) => Some(factors.clone()),
+        RopeScaling::Llama3 { .. } => {
+            let plain = Config { rope_scaling: RopeScaling::None, ..config.clone() };
+            let [plain, scaled] = [rope_table(&plain), rope_table(config)];
+            let pairs = plain.inverse_frequencies().iter().zip(scaled.inverse_frequencies());
+            Some(pairs.map(|(plain, scaled)| plain / scaled).collect())
+        }
+    }
+}
+
+/// How a file has the rows of a tensor with a Hugging Face name.
+pub(crate) fn row_order(config: &Config, name: &str) -> RowOrder {
+    if name.contains(".q_proj.") || name.contains(".k_proj.") {
+        RowOrder::AdjacentPairs { head_dim: config.head_dim }
+    } else {
+        RowOrder::AsStored
     }
 }
 

@@ -33,7 +33,9 @@ pub use decoder::{Block, Decoder, Linear, Trainable, Trained};
 pub use distribution::Distribution;
 pub use error::Error;
 pub use export::write_folder;
-pub use fuse::{FuseOptions, Fused, Rounding, fuse};
+pub use fuse::{
+    FuseOptions, Fused, FusedGguf, GgufOptions, Rounding, fuse, fuse_gguf, write_gguf_adapter,
+};
 pub use generate::{Generation, Session, StopReason};
 pub use lora::{LoraSettings, Targets};
 pub use past::{Past, part_of_prompt};

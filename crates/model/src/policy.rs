@@ -452,7 +452,7 @@ impl Rows for Checked<'_> {
     }
 }
 
-fn rope_table(config: &Config) -> rope::Table {
+pub(crate) fn rope_table(config: &Config) -> rope::Table {
     let scaling = match &config.rope_scaling {
         RopeScaling::None => rope::Scaling::None,
         RopeScaling::Factors(factors) => rope::Scaling::Factors(factors.clone()),

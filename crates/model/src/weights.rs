@@ -185,10 +185,9 @@ impl Checkpoint {
 
     /// How the rows of a tensor are stored, by its Hugging Face name.
     pub(crate) fn row_order(&self, name: &str) -> RowOrder {
-        let rotated = name.contains(".q_proj.") || name.contains(".k_proj.");
         match &self.files {
-            Files::Gguf(_) if rotated => RowOrder::AdjacentPairs { head_dim: self.config.head_dim },
-            _ => RowOrder::AsStored,
+            Files::Gguf(_) => gguf::row_order(&self.config, name),
+            Files::Folder(_) => RowOrder::AsStored,
         }
     }
 }
@@ -205,7 +204,7 @@ fn add_generation_ends(folder: &Path, config: &mut Config) {
 }
 
 /// How the rows of a rotated projection are stored.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowOrder {
     /// As Hugging Face has them: the two halves of a head rotate against each other.
     AsStored,
@@ -222,6 +221,17 @@ impl RowOrder {
                 let (head, inside) = (row / head_dim, row % head_dim);
                 let (half, pair) = (inside / (head_dim / 2), inside % (head_dim / 2));
                 head * head_dim + 2 * pair + half
+            }
+        }
+    }
+
+    /// The row of the Hugging Face order that lies at a stored row.
+    pub(crate) fn row_at(self, stored: usize) -> usize {
+        match self {
+            Self::AsStored => stored,
+            Self::AdjacentPairs { head_dim } => {
+                let (head, inside) = (stored / head_dim, stored % head_dim);
+                head * head_dim + (inside % 2) * (head_dim / 2) + inside / 2
             }
         }
     }

@@ -162,3 +162,11 @@ pub const FUSED_F16_LOGP: f64 = 1e-3;
 
 /// The same in bf16, off by 2^-8 at most.
 pub const FUSED_BF16_LOGP: f64 = 1e-2;
+
+/// The squared error of packed K blocks, over the least that scales of full precision reach: scales
+/// are rounded to 6 or 8 bits of a common one, and the search weighs large numbers more.
+pub const K_BLOCK_ERROR: f64 = 1.2;
+
+/// Absolute: numbers of at most 1 after packing, off by the rounding of their scale to f16, 2^-11, and
+/// of that of their group to 6 bits of the block's.
+pub const F16_SCALE: f64 = 2e-3;

@@ -49,12 +49,21 @@ impl Model {
         Ok(Self { name, folder, data, initial_b: 0.02 })
     }
 
+    /// The tiny model that has a chat template.
+    pub(super) fn chat(root: &Path) -> Self {
+        let data = root.join("goldens/trl/pairs.jsonl");
+        Self { name: "chat".into(), folder: root.join("goldens/trl/chat"), data, initial_b: 0.1 }
+    }
+
+    /// Where it lies.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The tiny models of the goldens, with what they lack for training.
     pub(super) fn tiny(root: &Path, out: &Path) -> anyhow::Result<Vec<Self>> {
-        let chat = root.join("goldens/trl/chat");
-        let data = root.join("goldens/trl/pairs.jsonl");
-        let mut models =
-            vec![Self { name: "chat".into(), folder: chat.clone(), data, initial_b: 0.1 }];
+        let mut models = vec![Self::chat(root)];
+        let chat = models[0].folder.clone();
         let mut sources: Vec<PathBuf> = Vec::new();
         for entry in fs_err::read_dir(root.join("goldens/model"))? {
             let path = entry?.path();

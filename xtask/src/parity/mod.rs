@@ -9,9 +9,12 @@
 //! again while settings, data and model stay as they are. The program then starts from the same
 //! point with `trueup align`. The cases are in `goldens/parity/cases.json`, what must agree and how
 //! closely in `report`.
+//!
+//! If asked to, GGUF files that this program writes are read by llama.cpp; see `gguf`.
 
 mod cases;
 mod check;
+mod gguf;
 mod greedy;
 mod objectives;
 mod programs;
@@ -39,6 +42,8 @@ pub enum Stage {
     Greedy,
     /// Whole runs.
     Training,
+    /// GGUF files in llama.cpp; only where it is asked for.
+    Gguf,
     /// The server, asked by another client; runs only where it is named, since that client is no
     /// part of the other stages.
     Server,
@@ -60,6 +65,11 @@ pub struct Asked<'a> {
 /// What must agree in f32, relative or absolute, and how closely.
 pub fn limits() -> impl Iterator<Item = (&'static str, &'static str, f64)> {
     report::limits()
+}
+
+/// What GGUF files must agree in, and how closely, as text.
+pub fn gguf_limits() -> String {
+    gguf::limits()
 }
 
 /// Runs the stages and the cases that are asked for.
@@ -86,12 +96,26 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
     if is_asked(Stage::Training) {
         complaints.extend(compare_training(root, python, asked)?);
     }
+    // Written by ours and read by a program that the others do not need.
+    if asked.stage == Some(Stage::Gguf) {
+        complaints.extend(compare_files(root, python, asked)?);
+    }
     for complaint in &complaints {
         say(complaint);
     }
     ensure!(complaints.is_empty(), "{} values are too far apart", complaints.len());
     say("both programs agree");
     Ok(())
+}
+
+/// Writes files of a model for llama.cpp, and returns what is off.
+fn compare_files(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<Vec<String>> {
+    let programs = Programs::build(root, python)?;
+    let model = match asked.model {
+        Some(folder) => Model::given(root, folder, None)?,
+        None => Model::chat(root),
+    };
+    gguf::compare(&programs, &model)
 }
 
 /// Trains with both, and returns what is off.

@@ -136,6 +136,12 @@ impl Programs {
         Ok(serde_json::from_slice(&output)?)
     }
 
+    /// Asks llama.cpp.
+    pub(super) fn llama_cpp<const N: usize>(&self, args: [&Path; N]) -> anyhow::Result<Vec<u8>> {
+        let script = self.script("llama_cpp_run.py");
+        self.python.clone().args([&script]).args(args).output()
+    }
+
     fn script(&self, name: &str) -> PathBuf {
         self.root.join("goldens/parity").join(name)
     }

@@ -155,3 +155,90 @@ fn a_full_disk_leaves_nothing() {
     assert!(!told(&done).contains("--resume"), "{}", told(&done));
     assert_eq!(names(&home.path("")), before);
 }
+
+#[test]
+fn a_gguf_file_says_what_base_and_adapter_say() {
+    let home = trained(&testkit::golden("trl/chat"));
+    let (code, text) = fuse(&home, "deep/tuned", &["--format", "gguf", "--check"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains(
+            "fused 14 linears and wrote the model as F32 into `deep/tuned/tuned-F32.gguf`"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("kept 100.0 %") && text.contains("at most 0.001 is allowed"), "{text}");
+    assert_eq!(names(&home.path("deep/tuned")), ["Modelfile", "tuned-F32.gguf"]);
+    let adapted = answer(&home, &["--adapter", "run"]);
+    assert_eq!(answer(&home, &["--model", "deep/tuned/tuned-F32.gguf"]), adapted);
+    let modelfile = fs::read_to_string(home.path("deep/tuned/Modelfile")).unwrap();
+    assert!(modelfile.starts_with("FROM ./tuned-F32.gguf\n\nTEMPLATE \"\"\""), "{modelfile}");
+    assert!(modelfile.contains("PARAMETER stop \"<|im_end|>\""), "{modelfile}");
+
+    // Out of that file: the base alone as another type, and the adapter on it again.
+    let base = testkit::golden("trl/chat");
+    let plain = ["--format", "gguf", "--dtype", "q8_0", "--model", base.to_str().unwrap()];
+    let done = home.program(&[&["fuse", "--output", "plain", "--check"], &plain[..]].concat());
+    let text = told(&done);
+    assert_eq!(done.status.code(), Some(0), "{text}");
+    assert!(text.contains("wrote the model as Q8_0 into `plain/plain-Q8_0.gguf`"), "{text}");
+    assert!(text.contains("instead they are stored 2 as F16"), "{text}");
+    assert!(text.contains("rounding moved the weights by"), "{text}");
+    assert!(text.contains("differ by up to") && text.contains("from those of the base"), "{text}");
+    let from = ["--model", "plain/plain-Q8_0.gguf", "--format", "gguf", "--check"];
+    let (code, text) = fuse(&home, "again", &from);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(home.path("again/again-F32.gguf").exists());
+
+    let (code, text) = fuse(&home, "alone", &["--format", "gguf-adapter", "--dtype", "f16"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("wrote the adapter of 14 linears as F16 into `alone/alone-F16.gguf`"));
+    assert_eq!(names(&home.path("alone")), ["alone-F16.gguf"]);
+}
+
+#[test]
+fn an_update_that_quantizing_erases_is_refused() {
+    let home = trained(&testkit::golden("trl/chat"));
+    let base = testkit::golden("trl/chat");
+    let plain = ["--format", "gguf", "--dtype", "q4_0", "--model", base.to_str().unwrap()];
+    let done = home.program(&[&["fuse", "--output", "plain"], &plain[..]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", told(&done));
+    let config = home.path("run/adapter_config.json");
+    let mut value: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    value["lora_alpha"] = json!(0.001);
+    fs::write(&config, value.to_string()).unwrap();
+    let before = names(&home.path(""));
+    let again = ["--format", "gguf", "--dtype", "q4_0", "--model", "plain/plain-Q4_0.gguf"];
+    let (code, text) = fuse(&home, "new", &again);
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("error: rounding to Q4_0 keeps"), "{text}");
+    assert!(text.contains("`--allow-erasure`"), "{text}");
+    assert_eq!(names(&home.path("")), before);
+    let (code, text) = fuse(&home, "new", &[&again[..], &["--allow-erasure"]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("of the update, at a cosine of"), "{text}");
+}
+
+#[test]
+fn flags_that_would_do_nothing_are_refused() {
+    let home = trained(&testkit::golden("trl/chat"));
+    let before = names(&home.path(""));
+    for (more, want) in [
+        (&["--dtype", "q4_0"][..], "`Q4_0` cannot be written as safetensors"),
+        (&["--format", "gguf-adapter", "--dtype", "q8_0"], "cannot be written as gguf-adapter"),
+        (&["--allow-erasure"], "`--allow-erasure` has no effect unless"),
+        (&["--format", "gguf", "--dtype", "f16", "--allow-erasure"], "has no effect unless"),
+        (&["--format", "gguf", "--max-shard-size", "1GB"], "`--max-shard-size` has no effect"),
+        (&["--format", "gguf-adapter", "--check"], "`--check` has no effect on an adapter"),
+    ] {
+        let (code, text) = fuse(&home, "new", more);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(want) && text.contains("\nhint: "), "{text}");
+    }
+    let base = testkit::golden("trl/chat");
+    let done = home.program(&["fuse", "--output", "new", "--model", base.to_str().unwrap()]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(told(&done).contains("error: no adapter is named"), "{}", told(&done));
+    assert_eq!(names(&home.path("")), before);
+}

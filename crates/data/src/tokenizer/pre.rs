@@ -117,6 +117,29 @@ impl Pre {
         })
     }
 
+    /// The word for the way in which the pre-tokenizer of a `tokenizer.json` splits: that of an entry
+    /// with the same cuts, if possible with the same habits beside them; `None` where there is none.
+    pub(super) fn name_of(
+        pre_tokenizer: &Value,
+        composes: bool,
+        ignores_merges: bool,
+    ) -> Option<&'static str> {
+        let mut wanted = Vec::new();
+        let is_known = read_cuts(pre_tokenizer, &mut wanted);
+        let fits = |pre: &Pre| {
+            let cuts: Vec<Value> = pre.cuts.iter().map(|cut| cut.to_json()).collect();
+            is_known && cuts == wanted
+        };
+        let fitting: Vec<_> = KINDS.iter().filter(|(_, pre)| fits(pre)).collect();
+        let same = |pre: &Pre, merges: bool| {
+            pre.composes == composes && (!merges || pre.ignores_merges == ignores_merges)
+        };
+        let best = fitting.iter().find(|(_, pre)| same(pre, true));
+        let second = || fitting.iter().find(|(_, pre)| same(pre, false));
+        let best = best.or_else(second).or_else(|| fitting.first())?;
+        best.0.first().copied()
+    }
+
     /// The pre-tokenizer of a `tokenizer.json` that cuts this way and spells bytes as characters.
     pub(super) fn to_json(self) -> Value {
         let bytes = |cuts_as_gpt2: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": cuts_as_gpt2});
@@ -138,11 +161,43 @@ impl Cut {
     fn to_json(self) -> Value {
         match self {
             Digits => json!({"type": "Digits", "individual_digits": true}),
-            At(regex) => json!({
-                "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false
-            }),
+            At(regex) => at_json(regex),
         }
     }
+}
+
+/// The cuts of a pre-tokenizer, as this module writes them; false for a step that it does not have.
+fn read_cuts(step: &Value, cuts: &mut Vec<Value>) -> bool {
+    match step["type"].as_str() {
+        Some("Sequence") => {
+            let steps = step["pretokenizers"].as_array().map(Vec::as_slice).unwrap_or_default();
+            steps.iter().all(|step| read_cuts(step, cuts))
+        }
+        Some("Digits") => {
+            cuts.push(Digits.to_json());
+            step["individual_digits"] == true
+        }
+        Some("Split") => {
+            // Cutting out what does not match leaves the same pieces, as these match everything.
+            let is_isolated = step["behavior"] == "Isolated" && step["invert"] != true;
+            let is_removed = step["behavior"] == "Removed" && step["invert"] == true;
+            let regex = step["pattern"]["Regex"].as_str();
+            cuts.extend(regex.map(at_json));
+            regex.is_some() && (is_isolated || is_removed)
+        }
+        Some("ByteLevel") => {
+            if step["use_regex"] != false {
+                cuts.push(At(GPT2).to_json());
+            }
+            step["add_prefix_space"] == false
+        }
+        _ => false,
+    }
+}
+
+/// A cut at a regular expression.
+fn at_json(regex: &str) -> Value {
+    json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
 }
 
 /// All words of the table.

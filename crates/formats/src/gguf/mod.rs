@@ -6,20 +6,32 @@
 //! and are given here outermost first.
 
 mod access;
+mod file_type;
 mod parse;
+mod quantize;
 pub mod quants;
 mod tokenizer;
 mod value;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use access::FromValue;
+pub use file_type::{FileType, Place};
+pub use quantize::quantize;
 pub use tokenizer::{GgufTokenizer, TokenType};
 pub use value::{Array, Value};
+pub use write::{Metadata, write_with};
 
 use crate::mapped::Bytes;
 use crate::{Dtype, Error, Result, TensorView, nearest::nearest};
+
+/// The most dimensions of a tensor.
+const DIMENSIONS_MAX: u32 = 4;
+
+/// What tensors are aligned to where the metadata does not say.
+const ALIGNMENT_DEFAULT: u64 = 32;
 
 /// A GGUF file.
 #[derive(Debug)]

@@ -3,17 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::value::{Array, Value};
-use super::{Entry, Header, Stored};
+use super::{ALIGNMENT_DEFAULT, DIMENSIONS_MAX, Entry, Header, Stored};
 use crate::{Error, Result, Signature};
 
 /// Arrays inside arrays; the deepest published ones are two deep.
 const DEPTH_MAX: usize = 4;
-
-/// Dimensions of a tensor.
-const DIMENSIONS_MAX: u32 = 4;
-
-/// What tensors are aligned to where the metadata does not say.
-const ALIGNMENT_DEFAULT: u64 = 32;
 
 /// Bytes of the smallest metadata entry: an empty key's length, a type, a value.
 const KEY_BYTES_MIN: u64 = 8 + 4 + 1;

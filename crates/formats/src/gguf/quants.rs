@@ -18,7 +18,7 @@
 use half::f16;
 
 /// Numbers in a block of the K kinds.
-const K_BLOCK: usize = 256;
+pub(super) const K_BLOCK: usize = 256;
 
 /// A little-endian `f16` at byte `at`.
 fn half_at(block: &[u8], at: usize) -> f32 {

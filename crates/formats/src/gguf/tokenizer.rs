@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Gguf;
+use super::{Array, Gguf, Metadata, Value};
 use crate::{Error, Result};
 
 /// What kind of token it is.
@@ -32,6 +32,18 @@ impl TokenType {
             5 => Self::Unused,
             6 => Self::Byte,
             _ => Self::Normal,
+        }
+    }
+
+    /// Its number in a file.
+    const fn id(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Unknown => 2,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+            Self::Byte => 6,
         }
     }
 }
@@ -77,6 +89,54 @@ pub struct GgufTokenizer {
     pub chat_template: Option<String>,
     /// Further chat templates by name, such as `tool_use`.
     pub named_templates: BTreeMap<String, String>,
+}
+
+impl GgufTokenizer {
+    /// The tables as the metadata of a file, which [`Gguf::tokenizer`] reads back.
+    pub fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            metadata.extend(value.map(|value| (format!("tokenizer.{key}"), value)));
+        };
+        let text = |text: &String| Value::String(text.clone());
+        let texts = |texts: Vec<String>| Value::Array(Array::String(texts));
+        put("ggml.model", Some(text(&self.model)));
+        put("ggml.pre", self.pre.as_ref().map(text));
+        put("ggml.tokens", Some(texts(self.tokens.clone())));
+        let scores = (!self.scores.is_empty()).then(|| Array::F32(self.scores.clone()));
+        put("ggml.scores", scores.map(Value::Array));
+        let types = self.types.iter().map(|kind| kind.id()).collect();
+        put("ggml.token_type", Some(Value::Array(Array::I32(types))));
+        let merges = self.merges.iter().map(|(left, right)| format!("{left} {right}"));
+        put("ggml.merges", (!self.merges.is_empty()).then(|| texts(merges.collect())));
+        for (name, id) in [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("eot", self.eot),
+            ("eom", self.eom),
+            ("unknown", self.unknown),
+            // The misspelling is the format's own.
+            ("seperator", self.separator),
+            ("padding", self.padding),
+        ] {
+            put(&format!("ggml.{name}_token_id"), id.map(Value::U32));
+        }
+        for (name, flag) in [
+            ("add_bos_token", self.add_bos),
+            ("add_eos_token", self.add_eos),
+            ("add_space_prefix", self.add_space_prefix),
+            ("remove_extra_whitespaces", self.remove_extra_whitespaces),
+        ] {
+            put(&format!("ggml.{name}"), flag.map(Value::Bool));
+        }
+        let names: Vec<String> = self.named_templates.keys().cloned().collect();
+        put("chat_templates", (!names.is_empty()).then(|| texts(names)));
+        put("chat_template", self.chat_template.as_ref().map(text));
+        for (name, template) in &self.named_templates {
+            put(&format!("chat_template.{name}"), Some(text(template)));
+        }
+        metadata
+    }
 }
 
 impl Gguf {

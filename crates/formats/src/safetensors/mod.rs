@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use index::write_index;
-pub use write::{Layout, TensorData, write, write_text, write_with};
+pub use write::{TensorData, write, write_with};
+
+pub use crate::tensor::Layout;
 
 use crate::mapped::Bytes;
 use crate::{Error, Result, TensorView, nearest::nearest};

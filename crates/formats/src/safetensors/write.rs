@@ -8,7 +8,9 @@ use std::path::Path;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
-use crate::{Dtype, Error, Result, tensor::tensor_bytes};
+use crate::tensor::{Layout, tensor_bytes};
+use crate::whole::{persist, temporary_beside};
+use crate::{Dtype, Error, Result};
 
 /// A tensor to be written.
 #[derive(Clone, Debug)]
@@ -21,17 +23,6 @@ pub struct TensorData<'a> {
     pub shape: &'a [usize],
     /// Its numbers, little-endian; [`convert`](crate::convert) makes them.
     pub bytes: Cow<'a, [u8]>,
-}
-
-/// The description of a tensor whose numbers come later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Its name.
-    pub name: String,
-    /// How its numbers are stored: `F32`, `F16` or `Bf16`.
-    pub dtype: Dtype,
-    /// Its dimensions, row-major.
-    pub shape: Vec<usize>,
 }
 
 /// Writes a file, whole or not at all.
@@ -218,48 +209,5 @@ impl Serialize for HeaderFields<'_> {
             map.serialize_entry(&layout.name, &fields)?;
         }
         map.end()
-    }
-}
-
-/// Writes a text file, whole or not at all.
-///
-/// # Errors
-///
-/// [`Error::Write`] with the file, whose source is [`Error::Io`].
-pub fn write_text(path: &Path, text: &str) -> Result<()> {
-    let write = || {
-        let mut temporary = temporary_beside(path)?;
-        temporary.write_all(text.as_bytes())?;
-        persist(temporary, path)
-    };
-    write().map_err(|error: std::io::Error| Error::Io(error).writing(path))
-}
-
-/// A temporary file in the folder of `path`, readable by whom the user's mask lets.
-fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    // A run folder is cleaned of such names when a killed run goes on.
-    builder.prefix(".tmp-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path))
-}
-
-/// Syncs a temporary file and gives it its name.
-fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    // The new name is on the disk only when its folder is; Windows has no such call.
-    if cfg!(unix) {
-        fs_err::File::open(folder_of(path))?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// The folder that a file is in.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }

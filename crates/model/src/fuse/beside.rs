@@ -81,6 +81,18 @@ pub(super) fn copy_companions(from: &Path, to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Copies what says what may be done with a model.
+pub(super) fn copy_legal(from: &Path, to: &Path) -> Result<(), Error> {
+    for entry in fs_err::read_dir(from)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() && LEGAL.iter().any(|start| name.starts_with(start)) {
+            write_file(&to.join(&name), &fs_err::read(&path)?)?;
+        }
+    }
+    Ok(())
+}
+
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     fs_err::write(path, bytes).map_err(|error| {
         let source = Box::new(formats::Error::Io(error));

@@ -7,15 +7,24 @@
 //! Products and sums are in f64, in a fixed order, and each weight is rounded once. Tensors that no
 //! adapter changes are copied byte for byte where their type stays. One tensor is in memory at a time.
 
+mod adapter;
 mod beside;
+mod gguf;
 mod part;
 
 use std::{collections::BTreeMap, path::Path};
 
-use formats::{Dtype, peft::Adapter, safetensors};
+use formats::{
+    Dtype, TensorView,
+    peft::{Adapter, LoraPair},
+    safetensors,
+};
 
-use crate::{Checkpoint, Config, Error, export};
+use crate::{Checkpoint, Config, Error, export, weights::RowOrder};
 use part::Part;
+
+pub use adapter::write_gguf_adapter;
+pub use gguf::{FusedGguf, GgufOptions, fuse_gguf};
 
 /// Largest file of weights where nothing says otherwise, as transformers has had it for long.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -56,6 +65,10 @@ pub struct Rounding {
     pub written: f64,
     /// Sum of `d * e`.
     pub product: f64,
+    /// Sum of squares of what rounding added to any weight that was not copied.
+    pub off: f64,
+    /// Sum of squares of those weights.
+    pub size: f64,
 }
 
 impl Rounding {
@@ -71,6 +84,25 @@ impl Rounding {
             (true, false) => 0.0,
             _ => 1.0,
         }
+    }
+
+    /// `|e - d| / |d|`, what rounding added for each part of the update; 0 where nothing was asked.
+    pub fn noise_share(&self) -> f64 {
+        let noise = self.written - 2.0 * self.product + self.asked;
+        if self.asked > 0.0 { (noise.max(0.0) / self.asked).sqrt() } else { 0.0 }
+    }
+
+    /// What rounding added, beside the weights that it was added to; 0 where all were copied.
+    pub fn error_share(&self) -> f64 {
+        if self.size > 0.0 { (self.off / self.size).sqrt() } else { 0.0 }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.asked += more.asked;
+        self.written += more.written;
+        self.product += more.product;
+        self.off += more.off;
+        self.size += more.size;
     }
 
     /// `d e / |d|^2`, how far the weights went where the adapter wanted them; 1 is all the way.
@@ -131,29 +163,55 @@ pub fn fuse(
     Ok(Fused { modules, files: files.len(), bytes, dtypes, rounding })
 }
 
-/// Every tensor of the model, with what the adapter does to it.
+/// Every tensor of the model in the type that it gets, with what the adapter does to it.
 fn parts<'a>(
     checkpoint: &'a Checkpoint,
     adapter: &'a Adapter,
     origin: &Path,
     dtype: Option<Dtype>,
 ) -> Result<Vec<Part<'a>>, Error> {
-    let mut modules = adapter.modules()?;
-    let linears = linears(checkpoint.config());
-    let mismatch = |reason| Error::AdapterMismatch { path: origin.into(), reason };
-    for module in modules.keys() {
-        if *module == "lm_head" && checkpoint.config().tied {
-            return Err(Error::TiedHead { path: origin.into() });
-        }
-        if !linears.iter().any(|linear| linear == module) {
-            return Err(mismatch(format!("the model has no module `{module}`")));
-        }
-    }
     let names = match checkpoint.folder_files() {
         Some(files) => files.names().map(str::to_owned).collect(),
-        None => tensor_names(checkpoint.config(), &linears),
+        None => tensor_names(checkpoint.config()),
     };
-    let mut parts = Vec::with_capacity(names.len());
+    let part = |Matched { name, view, pair }: Matched<'a>| Part {
+        written: dtype.unwrap_or(own_type(view.dtype)),
+        order: checkpoint.row_order(&name),
+        written_order: RowOrder::AsStored,
+        view,
+        pair,
+        name,
+    };
+    let matched = matched(checkpoint, Some((adapter, origin)), names)?;
+    Ok(matched.into_iter().map(part).collect())
+}
+
+/// The type of a tensor for which none is asked: blocks would round everything anew.
+fn own_type(dtype: Dtype) -> Dtype {
+    if dtype.is_quantized() { Dtype::F32 } else { dtype }
+}
+
+/// A tensor of the base with its matrices of the adapter.
+struct Matched<'a> {
+    /// Its Hugging Face name.
+    name: String,
+    view: TensorView<'a>,
+    pair: Option<LoraPair<'a>>,
+}
+
+/// Finds the tensors, and the matrices that belong to each; all of the adapter belong to one.
+fn matched<'a>(
+    checkpoint: &'a Checkpoint,
+    adapter: Option<(&'a Adapter, &Path)>,
+    names: Vec<String>,
+) -> Result<Vec<Matched<'a>>, Error> {
+    let origin = adapter.map_or(checkpoint.path(), |(_, origin)| origin);
+    let mut modules = match adapter {
+        Some((adapter, origin)) => modules(checkpoint.config(), adapter, origin)?,
+        None => BTreeMap::new(),
+    };
+    let mismatch = |reason| Error::AdapterMismatch { path: origin.into(), reason };
+    let mut found = Vec::with_capacity(names.len());
     for name in names {
         let view = checkpoint.view(&name)?;
         let pair = name.strip_suffix(".weight").and_then(|module| modules.remove(module));
@@ -165,14 +223,32 @@ fn parts<'a>(
                 pair.outputs, pair.inputs, view.shape
             )));
         }
-        let own = if view.dtype.is_quantized() { Dtype::F32 } else { view.dtype };
-        let order = checkpoint.row_order(&name);
-        parts.push(Part { view, order, written: dtype.unwrap_or(own), pair, name });
+        found.push(Matched { name, view, pair });
     }
     match modules.keys().next() {
         Some(module) => Err(mismatch(format!("the weights of `{module}` are not in the model"))),
-        None => Ok(parts),
+        None => Ok(found),
     }
+}
+
+/// The adapter's matrices by module; the model has all of these modules.
+fn modules<'a>(
+    config: &Config,
+    adapter: &'a Adapter,
+    origin: &Path,
+) -> Result<BTreeMap<&'a str, LoraPair<'a>>, Error> {
+    let modules = adapter.modules()?;
+    let linears = linears(config);
+    for module in modules.keys() {
+        if *module == "lm_head" && config.tied {
+            return Err(Error::TiedHead { path: origin.into() });
+        }
+        if !linears.iter().any(|linear| linear == module) {
+            let reason = format!("the model has no module `{module}`");
+            return Err(Error::AdapterMismatch { path: origin.into(), reason });
+        }
+    }
+    Ok(modules)
 }
 
 /// The modules that an adapter may change, by full name.
@@ -184,7 +260,8 @@ fn linears(config: &Config) -> Vec<String> {
 }
 
 /// The Hugging Face names of a model's tensors, as its configuration implies them.
-fn tensor_names(config: &Config, linears: &[String]) -> Vec<String> {
+fn tensor_names(config: &Config) -> Vec<String> {
+    let linears = linears(config);
     let mut names = vec!["model.embed_tokens.weight".to_owned(), "model.norm.weight".to_owned()];
     for layer in 0..config.layers {
         for norm in ["input_layernorm", "post_attention_layernorm"] {
@@ -195,7 +272,7 @@ fn tensor_names(config: &Config, linears: &[String]) -> Vec<String> {
         let kinds = [("self_attn", config.attention_bias), ("mlp", config.mlp_bias)];
         kinds.iter().any(|(kind, has)| *has && linear.contains(kind))
     };
-    for linear in linears {
+    for linear in &linears {
         names.push(format!("{linear}.weight"));
         if has_bias(linear) {
             names.push(format!("{linear}.bias"));

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use formats::{Dtype, TensorView, convert, peft::LoraPair, safetensors};
+use formats::{Dtype, Layout, TensorView, convert, gguf::quantize, peft::LoraPair};
+use rayon::prelude::*;
 
 use super::Rounding;
 use crate::{Error, weights::RowOrder};
 
 /// One tensor on its way.
 pub(super) struct Part<'a> {
-    /// Its Hugging Face name.
+    /// Its name in the file that is written.
     pub(super) name: String,
     /// As the base stores it.
     pub(super) view: TensorView<'a>,
@@ -17,64 +18,74 @@ pub(super) struct Part<'a> {
     pub(super) order: RowOrder,
     /// The type that it is written in.
     pub(super) written: Dtype,
+    /// How its rows are written.
+    pub(super) written_order: RowOrder,
     /// What the adapter does to it.
     pub(super) pair: Option<LoraPair<'a>>,
 }
 
 impl Part<'_> {
-    pub(super) fn layout(&self) -> safetensors::Layout {
-        safetensors::Layout {
-            name: self.name.clone(),
-            dtype: self.written,
-            shape: self.view.shape.clone(),
-        }
+    pub(super) fn layout(&self) -> Layout {
+        Layout { name: self.name.clone(), dtype: self.written, shape: self.view.shape.clone() }
     }
 
     pub(super) fn byte_count(&self) -> u64 {
-        (self.view.value_count() * self.written.block_bytes()) as u64
+        let blocks = self.view.value_count() / self.written.block_len();
+        (blocks * self.written.block_bytes()) as u64
     }
 
-    /// The tensor as the file holds it.
+    /// The tensor as the file holds it; rows are made side by side, and counted in their order.
     pub(super) fn bytes(&self, rounding: &mut Rounding) -> Result<Cow<'_, [u8]>, Error> {
         let is_copy = self.pair.is_none()
-            && self.order == RowOrder::AsStored
+            && self.order == self.written_order
             && self.view.dtype == self.written;
         if is_copy {
             return Ok(Cow::Borrowed(self.view.bytes));
         }
         // A vector is stored as one row; turned ones are reordered number by number.
-        let (rows, cols) = match self.view.shape.len() {
-            0 | 1 => (1, self.view.value_count()),
-            _ => (self.view.rows(), self.view.cols()),
+        let cols = match self.view.shape.len() {
+            0 | 1 => self.view.value_count(),
+            _ => self.view.cols(),
         };
-        let mut bytes = Vec::with_capacity(rows * cols * self.written.block_bytes());
-        let mut row = Row::new(cols);
-        for index in 0..rows {
-            if self.view.shape.len() < 2 {
-                self.view.read_row(0, &mut row.back)?;
-                for (at, value) in row.stored.iter_mut().enumerate() {
-                    *value = row.back[self.order.stored_row(at)];
-                }
-            } else {
-                self.view.read_row(self.order.stored_row(index), &mut row.stored)?;
-            }
-            let start = bytes.len();
-            row.update(self.pair.as_ref(), index);
-            convert::narrow_once(&row.wanted, self.written, &mut bytes);
-            let view = TensorView::new(&self.name, self.written, vec![cols], &bytes[start..])?;
-            view.read_row(0, &mut row.back)?;
-            self.check(&row, index)?;
-            if self.pair.is_some() {
-                row.compare(rounding);
-            }
+        let row_bytes = self.written.row_bytes(cols).unwrap_or(0);
+        let mut bytes = vec![0; self.byte_count() as usize];
+        let rows = bytes.par_chunks_mut(row_bytes.max(1)).enumerate();
+        let counted: Vec<Result<Rounding, Error>> = rows
+            .map_init(|| Row::new(cols), |row, (index, out)| self.make_row(index, row, out))
+            .collect();
+        for of_row in counted {
+            rounding.add(&of_row?);
         }
         Ok(Cow::Owned(bytes))
+    }
+
+    /// Makes the row that is written at `index`.
+    fn make_row(&self, index: usize, row: &mut Row, out: &mut [u8]) -> Result<Rounding, Error> {
+        if self.view.shape.len() < 2 {
+            self.view.read_row(0, &mut row.back)?;
+            for (at, value) in row.stored.iter_mut().enumerate() {
+                *value = row.back[self.order.stored_row(self.written_order.row_at(at))];
+            }
+            row.update(None, 0);
+        } else {
+            let of_model = self.written_order.row_at(index);
+            self.view.read_row(self.order.stored_row(of_model), &mut row.stored)?;
+            row.update(self.pair.as_ref(), of_model);
+        }
+        row.round(self.written);
+        out.copy_from_slice(&row.bytes);
+        let view = TensorView::new(&self.name, self.written, vec![row.back.len()], out)?;
+        view.read_row(0, &mut row.back)?;
+        self.check(row, index)?;
+        Ok(if self.pair.is_some() { row.compare() } else { row.noise() })
     }
 
     fn check(&self, row: &Row, index: usize) -> Result<(), Error> {
         let Some(at) = row.back.iter().position(|value| !value.is_finite()) else { return Ok(()) };
         let name = self.name.clone();
-        Err(match row.wanted[at] {
+        // In a block with a scale that overflows, every number does.
+        let blame = row.wanted.iter().find(|value| !value.is_finite());
+        Err(match *blame.unwrap_or(&row.wanted[at]) {
             value if value.is_finite() => Error::Overflow { name, value, dtype: self.written },
             _ => Error::NotFinite { name, row: index },
         })
@@ -89,6 +100,10 @@ struct Row {
     update: Vec<f64>,
     /// The sum, before it is rounded.
     wanted: Vec<f64>,
+    /// The sum in f32, for types of blocks.
+    narrow: Vec<f32>,
+    /// The sum as it is written.
+    bytes: Vec<u8>,
     /// The sum, after it was rounded.
     back: Vec<f32>,
 }
@@ -99,6 +114,8 @@ impl Row {
             stored: vec![0.0; cols],
             update: vec![0.0; cols],
             wanted: vec![0.0; cols],
+            narrow: vec![0.0; cols],
+            bytes: Vec::new(),
             back: vec![0.0; cols],
         }
     }
@@ -120,12 +137,38 @@ impl Row {
         }
     }
 
-    fn compare(&self, rounding: &mut Rounding) {
+    fn round(&mut self, dtype: Dtype) {
+        self.bytes.clear();
+        if dtype.is_quantized() {
+            for (narrow, wanted) in self.narrow.iter_mut().zip(&self.wanted) {
+                *narrow = *wanted as f32;
+            }
+            quantize(&self.narrow, dtype, &mut self.bytes);
+        } else {
+            convert::narrow_once(&self.wanted, dtype, &mut self.bytes);
+        }
+    }
+
+    /// What rounding did to the weights.
+    fn noise(&self) -> Rounding {
+        let mut rounding = Rounding::default();
+        for (back, wanted) in self.back.iter().zip(&self.wanted) {
+            let off = f64::from(*back) - wanted;
+            rounding.off += off * off;
+            rounding.size += wanted * wanted;
+        }
+        rounding
+    }
+
+    /// What rounding did to the weights and to their update.
+    fn compare(&self) -> Rounding {
+        let mut rounding = self.noise();
         for ((back, stored), asked) in self.back.iter().zip(&self.stored).zip(&self.update) {
             let written = f64::from(*back) - f64::from(*stored);
             rounding.asked += asked * asked;
             rounding.written += written * written;
             rounding.product += asked * written;
         }
+        rounding
     }
 }

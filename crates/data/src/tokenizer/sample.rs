@@ -1,0 +1,30 @@
+//! Texts on which two tokenizers that differ are unlikely to agree: many scripts, numbers, spaces,
+//! contractions, code, and characters that are composed in different ways.
+
+/// The texts.
+pub(super) const TEXTS: [&str; 24] = [
+    "Hello world! It's a lovely day, isn't it? I'll say WE'RE done; they'd've known.",
+    "In 1997, 3 of 12 teams won 1234567890 points (3.14159 %), that is 1,000,000 more than -42.",
+    "  two leading spaces, and   three inside, and trailing   ",
+    "tabs\tand\t\ttabs\nnew line\n\n\nthree new lines\r\nWindows\r\n\r\n \n \t \n end",
+    "fn main() { let x: Vec<u8> = vec![0xFF; 16]; println!(\"{:?}\", &x[..]); } // done",
+    "def f(a, b=None):\n    return {'k': a ** 2, \"j\": b}  # comment\n\n\nclass A: pass",
+    "https://example.org/a_b-c?d=e&f=%20#g user@example.com #hashtag @name C:\\path\\file.txt",
+    "Größe, Übermut, daß, naïve café, señor, crème brûlée, Łódź, İstanbul, smørrebrød, ångström",
+    "decomposed: cafe\u{301} nai\u{308}ve A\u{30a}ngstro\u{308}m; composed: café naïve Ångström; \u{2126} \u{212b}",
+    "Москва — столица России; в 2024 году здесь жило 13 млн человек. Ёжик, йод.",
+    "Η Αθήνα είναι η πρωτεύουσα της Ελλάδας· ΐ ώ ς Σ.",
+    "東京は日本の首都です。カタカナ、ひらがな、漢字123。「引用」…ﾊﾝｶｸ",
+    "北京是中国的首都，有2000多万人口。繁體字：臺灣、龍。",
+    "서울은 대한민국의 수도이다. 한글 자모 ㄱㄴㄷ, 1,234원.",
+    "القاهرة هي عاصمة مصر، وعدد سكانها ١٠ ملايين. مَرْحَبًا",
+    "ירושלים, תל אביב; שָׁלוֹם עוֹלָם!",
+    "नई दिल्ली भारत की राजधानी है। १२३४ रुपये, क्षेत्र, ज्ञान।",
+    "กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย ๑๒๓ ภาษาไทยไม่มีช่องว่าง",
+    "தமிழ் மொழி, বাংলা ভাষা, ქართული ენა, አማርኛ, ភាសាខ្មែរ, Հայերեն",
+    "emoji: 😀 👩‍👩‍👧‍👦 👍🏽 🇩🇪 ❤️ ☺ ✓; symbols: € £ ¥ © ® ™ ° ± × ÷ ∑ √ ∞ ≠ ≤ → ⇒ ½ ² ³ № ‰",
+    "quotes: “double” ‘single’ «guillemets» „low“ — dash – dash… bullet • \u{a0}nbsp\u{200b}zero\u{feff}bom",
+    "$100, €50.00, 10%, 5kg, 3x4=12, a+b*c/d^e, x_1, {y}, [z], <tag attr=\"v\">text</tag>, ~`|\\",
+    "ALLCAPS CamelCaseWord snake_case_word kebab-case-word x86_64 v1.2.3-rc.4 don't DON'T Don’t",
+    "Roman Ⅷ, circled ①②, full width ＡＢＣ１２３, superscript ⁴⁵, fraction ¾, math 𝐀𝛽𝟛, rare 𠮷 \u{10ffff}",
+];
