@@ -1,10 +1,10 @@
 //! A server with OpenAI's interface, so that programs made for it can talk with an aligned model.
 //!
 //! Requests are read and answered on a few threads that only wait; one more thread computes, and
-//! gives all sequences in the making their next token in one pass ([`worker`]). A sequence has the
+//! gives all sequences in the making their next token in one pass (`worker`). A sequence has the
 //! bits that it would have alone, so an answer depends on its own request and on nothing else.
 //!
-//! What a request asks for is done or refused, never passed over: [`fields`] complains of whatever
+//! What a request asks for is done or refused, never passed over: `fields` complains of whatever
 //! nobody took.
 
 mod ask;
