@@ -147,7 +147,10 @@ impl Trainer {
         state.epoch = self.batches.epoch(step);
         let mut sums = Sums::default();
         let mut together = None;
-        let tokens = rows.iter().map(|row| imitation::scored(&self.train[*row])).sum();
+        let tokens = match self.finetuning {
+            Some(_) => rows.iter().map(|row| imitation::scored(&self.train[*row])).sum(),
+            None => 0,
+        };
         if self.finetuning.is_none() && self.objective.is_batch_coupled() {
             let Some(scores) = self.score_all(&rows, watch)? else { return Ok(None) };
             let groups = self.groups(&self.train, &rows, &scores)?;

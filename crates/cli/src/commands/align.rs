@@ -54,7 +54,7 @@ pub(super) fn run(args: &Align, purpose: Purpose, terminal: &mut Terminal) -> Re
 
 /// Shows the recipe, and the plan of the run if model and data are on this machine.
 fn dry_run(args: &Align, recipe: &Recipe, now: u64, terminal: &Terminal) -> Result<(), Failure> {
-    let setting = match setting(args, recipe, now, terminal) {
+    let setting = match setting(args.no_cache, recipe, now, terminal) {
         Ok(setting) => setting,
         Err(error) => {
             terminal.data(&recipe.render())?;
@@ -110,7 +110,7 @@ pub(super) fn train(
     terminal: &mut Terminal,
 ) -> Result<(), Failure> {
     let args = order.args;
-    let setting = setting(args, &recipe, order.now, terminal)?;
+    let setting = setting(args.no_cache, &recipe, order.now, terminal)?;
     // From here on the first Ctrl-C saves; before, there is nothing to save.
     let signals = Signals::listen()?;
     let (folder, start) = match resume::open(&mut recipe, order.resume)? {
@@ -168,8 +168,10 @@ fn stopped(
 }
 
 /// Finds everything that the recipe names.
+///
+/// `no_cache` keeps nothing for later runs.
 pub(super) fn setting(
-    args: &Align,
+    no_cache: bool,
     recipe: &Recipe,
     now: u64,
     terminal: &Terminal,
@@ -196,7 +198,7 @@ pub(super) fn setting(
         device: kernels::Device::cpu(),
         model,
         tokenizer,
-        caches: (!args.no_cache).then_some(caches.own),
+        caches: (!no_cache).then_some(caches.own),
         memory: Memory::detect().usable().unwrap_or(u64::MAX),
         today: Moment::from_unix_seconds(now).ok_or(Failure::Clock)?,
     })

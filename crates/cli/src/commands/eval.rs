@@ -14,11 +14,7 @@ use train::{
 
 use super::align;
 use crate::{
-    args::{Align, Eval},
-    environment,
-    failure::Failure,
-    progress::Meter,
-    signals::Signals,
+    args::Eval, environment, failure::Failure, progress::Meter, signals::Signals,
     terminal::Terminal,
 };
 
@@ -26,16 +22,7 @@ use crate::{
 pub(super) fn run(args: &Eval, terminal: &mut Terminal) -> Result<(), Failure> {
     let now = environment::unix_seconds();
     let recipe = recipe(args, now)?;
-    let flags = Align {
-        config: "the flags of `trueup eval`".into(),
-        resume: None,
-        device: None,
-        dry_run: false,
-        verbose: false,
-        set: args.set.clone(),
-        no_cache: args.no_cache,
-    };
-    let setting = align::setting(&flags, &recipe, now, terminal)?;
+    let setting = align::setting(args.no_cache, &recipe, now, terminal)?;
     let signals = Signals::listen()?;
     let mut session = Session::default();
     let prepared = Prepared::new(recipe, setting, &mut session)?;
@@ -88,11 +75,29 @@ fn recipe(args: &Eval, now: u64) -> Result<Recipe, Failure> {
         train::Error::Recipe(recipe::Problems { file, list })
     })?;
     let mut recipe = checked.recipe;
+    refuse_void(&recipe)?;
     if recipe.alignment.tuning != Tuning::Full && adapter.is_none() {
         // Nothing is trained, so there is nothing to draw.
         recipe.alignment.tuning = Tuning::Adapter;
     }
     Ok(recipe)
+}
+
+/// Refuses keys that would leave rows out or move the reference, which only training does.
+fn refuse_void(recipe: &Recipe) -> Result<(), Failure> {
+    let voids = [
+        ("--set dataset.eval_*", recipe.dataset.has_evaluation()),
+        ("--set max_steps", recipe.alignment.max_steps.is_some()),
+        ("--set alignment.sync_ref_model", recipe.alignment.sync.is_some()),
+    ];
+    match voids.into_iter().find(|(_, is_set)| *is_set) {
+        Some((flag, _)) => Err(Failure::Useless {
+            flag,
+            when: "without training",
+            hint: "remove it: all rows of the given files are scored once",
+        }),
+        None => Ok(()),
+    }
 }
 
 fn write_rows(path: &Path, rows: &[Judged]) -> Result<(), Failure> {

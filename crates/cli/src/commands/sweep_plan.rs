@@ -108,7 +108,8 @@ impl Planner {
         recipe: &Recipe,
         terminal: &Terminal,
     ) -> Result<Planned, Failure> {
-        let setting = align::setting(flags, recipe, environment::unix_seconds(), terminal)?;
+        let now = environment::unix_seconds();
+        let setting = align::setting(flags.no_cache, recipe, now, terminal)?;
         let prepared = Prepared::new(recipe.clone(), setting, &mut self.session)?;
         let rate =
             *self.rate.get_or_insert_with(|| plan::products_per_second(prepared.precision()));

@@ -60,6 +60,13 @@ fn a_model_alone_has_no_rewards_and_a_reference_gives_some() {
     assert!(texts["rows"] == 2 && 0.0 < texts["loss"].as_f64().unwrap(), "{texts}");
     assert!(texts["rewards/margins"].is_null());
 
+    for set in
+        ["dataset.eval_fraction=0.5", "alignment.max_steps=1", "alignment.sync_ref_model=true"]
+    {
+        let refused = home.program(&["eval", "--model", &model, "--set", set, "eval.jsonl"]);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && told.contains("without training"), "{told}");
+    }
     let refused = home.program(&["eval", "eval.jsonl"]);
     assert_eq!(refused.status.code(), Some(2));
     let refused =
