@@ -118,16 +118,12 @@ impl Policy {
         let slots = self.arena().slots().to_vec();
         for (index, slot) in slots.iter().enumerate() {
             let (shape, values) = read(&slot.name)?;
-            if shape != slot.shape {
-                return Err(Error::AdapterMismatch {
-                    path: origin.into(),
-                    reason: format!(
-                        "`{}` has shape {shape:?} in place of {:?}",
-                        slot.name, slot.shape
-                    ),
-                });
+            let wanted = slot.file_shape();
+            if shape != wanted {
+                let reason = format!("`{}` has shape {shape:?} in place of {wanted:?}", slot.name);
+                return Err(Error::AdapterMismatch { path: origin.into(), reason });
             }
-            self.arena_mut().value_mut(index).copy_from_slice(&values);
+            self.arena_mut().set_file_value(index, &values);
         }
         self.sync();
         Ok(())

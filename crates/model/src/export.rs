@@ -30,11 +30,11 @@ pub fn write_folder(policy: &Policy, checkpoint: &Checkpoint, folder: &Path) -> 
         .map(|slot| safetensors::Layout {
             name: slot.name.clone(),
             dtype: Dtype::F32,
-            shape: slot.shape.clone(),
+            shape: slot.file_shape(),
         })
         .collect();
     safetensors::write_with(folder.join(safetensors::MODEL_FILE), &layouts, &metadata(), |index| {
-        Ok::<_, Error>(Cow::Owned(little_endian(arena.value(index))))
+        Ok::<_, Error>(Cow::Owned(little_endian(&arena.file_value(index))))
     })
 }
 

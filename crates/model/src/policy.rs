@@ -418,8 +418,11 @@ impl Loader<'_> {
     fn linear(&mut self, name: String, shape: &LinearShape) -> Result<Linear, Error> {
         let four_bit = self.weights.load_in_4bit && !self.full;
         let (outputs, inputs) = (shape.outputs, shape.inputs);
-        let (weight, weight_slot) =
-            self.matrix(&format!("{name}.weight"), [outputs, inputs], four_bit)?;
+        let file_name = format!("{name}.weight");
+        let (weight, weight_slot) = self.matrix(&file_name, [outputs, inputs], four_bit)?;
+        if let Some(slot) = weight_slot.filter(|_| self.checkpoint.is_turned(&file_name)) {
+            self.arena.turn(slot);
+        }
         let mut bias = None;
         let mut bias_slot = None;
         if shape.has_bias {
