@@ -101,8 +101,7 @@ fn score(device: &Device, precision: Precision, rows: usize, product: f64) {
     let operations = (2 * rows * vocabulary * width) as f64;
     let head = head::Head { weight: &weight, logits: head::Logits::PLAIN };
     for want_gradient in [false, true] {
-        let seconds =
-            best(|| drop(head::forward(device, &hidden, head, &targets, want_gradient)));
+        let seconds = best(|| drop(head::forward(device, &hidden, head, &targets, want_gradient)));
         let operations = if want_gradient { 2.0 * operations } else { operations };
         let rate = operations / seconds / 1e9;
         let name = format!("head {rows}{}", if want_gradient { " + gradient" } else { "" });

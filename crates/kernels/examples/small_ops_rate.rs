@@ -67,8 +67,7 @@ fn row_ops(device: &Device) {
 
     let gate_up = numbers(device, ROWS, 2 * FEED_FORWARD, 3.0);
     let dy = numbers(device, ROWS, FEED_FORWARD, 1.0);
-    let swiglu =
-        activation::Activation { curve: activation::Curve::Silu, is_gated: true };
+    let swiglu = activation::Activation { curve: activation::Curve::Silu, is_gated: true };
     measure("activation::forward", 3 * ROWS * FEED_FORWARD, || {
         activation::forward(device, Precision::F32, &gate_up, swiglu);
     });

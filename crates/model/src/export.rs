@@ -63,9 +63,8 @@ fn config_from(path: &Path, config: &Config) -> Result<Map<String, Value>, Error
         [rope] if config.family == "llama" => rope,
         _ => return Err(Error::NoFolder { family: config.family }),
     };
-    let has_bias = |name: &str| {
-        config.linears.iter().any(|linear| linear.name == name && linear.has_bias)
-    };
+    let has_bias =
+        |name: &str| config.linears.iter().any(|linear| linear.name == name && linear.has_bias);
     let scaling = match &rope.scaling {
         RopeScaling::None => Value::Null,
         RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),

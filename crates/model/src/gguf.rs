@@ -9,8 +9,7 @@ use formats::gguf::{Gguf, Metadata, Value};
 use serde_json::{Map, json};
 
 use crate::{
-    Config, Error, NormKind, RopeScaling, RopeShape, families, policy::rope_table,
-    weights::RowOrder,
+    Config, Error, NormKind, RopeScaling, RopeShape, families, load::rope_table, weights::RowOrder,
 };
 
 /// An architecture of GGUF files.
@@ -32,7 +31,12 @@ const ARCHITECTURES: [Architecture; 9] = [
     Architecture { name: "qwen2", model_type: "qwen2", turns_pairs: false, can_write: true },
     Architecture { name: "qwen3", model_type: "qwen3", turns_pairs: false, can_write: true },
     Architecture { name: "gemma2", model_type: "gemma2", turns_pairs: false, can_write: false },
-    Architecture { name: "gemma3", model_type: "gemma3_text", turns_pairs: false, can_write: false },
+    Architecture {
+        name: "gemma3",
+        model_type: "gemma3_text",
+        turns_pairs: false,
+        can_write: false,
+    },
     Architecture { name: "phi3", model_type: "phi3", turns_pairs: false, can_write: false },
     Architecture { name: "gpt2", model_type: "gpt2", turns_pairs: false, can_write: false },
 ];
@@ -320,8 +324,7 @@ pub(crate) fn tensor_name(config: &Config, name: &str) -> String {
     } else if let Some(kind) = name.strip_prefix(names.norm).filter(|kind| kind.starts_with('.')) {
         return format!("output_norm{kind}");
     }
-    let Some((layer, rest)) =
-        name.strip_prefix(names.block).and_then(|rest| rest.split_once('.'))
+    let Some((layer, rest)) = name.strip_prefix(names.block).and_then(|rest| rest.split_once('.'))
     else {
         return name.into();
     };

@@ -16,6 +16,7 @@ mod families;
 mod fuse;
 mod generate;
 mod gguf;
+mod load;
 mod lora;
 mod norms;
 mod past;

@@ -6,7 +6,9 @@
 
 use kernels::{
     Branches, Operand, Tensor,
-    ops::{activation, attention, embedding, head, head_norm, linear, residual, rms_norm, rope, rows},
+    ops::{
+        activation, attention, embedding, head, head_norm, linear, residual, rms_norm, rope, rows,
+    },
 };
 
 use crate::{
@@ -243,7 +245,8 @@ fn project(ctx: &Context<'_>, x: &Operand, layer: usize, group: Group) -> Tensor
 fn logits(ctx: &Context<'_>, x: &Tensor, index: &[u32]) -> Tensor {
     let picked = rows::gather(ctx.device, x, index);
     let (hidden, _) = norms::forward(ctx, &picked, &ctx.decoder.norm);
-    let projection = linear::Projection { weight: ctx.decoder.head_weight(), bias: None, lora: None };
+    let projection =
+        linear::Projection { weight: ctx.decoder.head_weight(), bias: None, lora: None };
     let mut products = linear::forward(ctx.device, &hidden, &[projection]).0;
     head::bend(ctx.device, &mut products, ctx.decoder.config.logits);
     products

@@ -107,8 +107,8 @@ fn block_bytes(config: &Config, load: &Load) -> usize {
     let (d, qkv) = (config.hidden, config.qkv_width());
     // What goes into a norm of outputs or of heads is kept beside what comes out.
     let post_norms = [config.names.post_attention_norm, config.names.post_mlp_norm];
-    let normed = post_norms.iter().flatten().count() * d
-        + config.names.head_norms.map_or(0, |_| qkv);
+    let normed =
+        post_norms.iter().flatten().count() * d + config.names.head_norms.map_or(0, |_| qkv);
     let floats = 2 * d + qkv + config.heads + config.activation_width() + normed;
     // Normed and gated values are made again in backward.
     let operands = config.attention_width() + 7 * load.trained.rank;

@@ -17,8 +17,10 @@ use model::{
 use testkit::tolerance;
 
 /// Models whose files differ in every way that there is: biases, heads, ties, rotation, odd sizes.
-const MODELS: [&str; 7] = [
+const MODELS: [&str; 9] = [
     "trl/chat",
+    "model/qwen2",
+    "model/qwen3",
     "model/biased",
     "model/gqa",
     "model/odd",
@@ -84,16 +86,31 @@ fn a_written_model_is_read_back_and_says_the_same() {
             let file = read.gguf().unwrap();
             assert_eq!(file.get_u32("general.file_type").unwrap(), done.file_type.id());
             let plain = |config: &Config| {
-                let ropes = config.ropes.iter().map(|rope| RopeShape {
-                    scaling: RopeScaling::None,
-                    ..rope.clone()
-                });
+                let ropes = config
+                    .ropes
+                    .iter()
+                    .map(|rope| RopeShape { scaling: RopeScaling::None, ..rope.clone() });
                 let ropes = ropes.collect();
                 Config { ropes, bos: None, eos: Vec::new(), ..config.clone() }
             };
             let [read, base] = [read.config(), base.config()].map(plain);
             assert_eq!(read, base, "{name}");
         }
+    }
+}
+
+/// Their files would need keys or rows that are not written; nothing is begun.
+#[test]
+fn families_without_a_file_are_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("model.gguf");
+    for name in ["mistral", "gemma2", "gemma3", "phi3", "gpt2", "granite", "smollm3"] {
+        let base = open(&format!("model/{name}"));
+        let options =
+            GgufOptions { file_type: Some(FileType::F32), metadata: &[], stop: &|| false };
+        let error = fuse_gguf(&base, None, &options, &path).unwrap_err();
+        assert!(matches!(error, Error::NoGguf { .. }), "{name}: {error}");
+        assert!(!path.exists());
     }
 }
 

@@ -4,11 +4,32 @@
 
 use formats::{peft, safetensors};
 use kernels::{Device, Precision};
-use model::{Checkpoint, Coefficient, CompletionScore, MicroBatch, Past, Policy, Sequence, Slot, Training};
+use model::{
+    Checkpoint, Coefficient, CompletionScore, MicroBatch, Past, Policy, Sequence, Slot, Training,
+};
 use serde::Deserialize;
 use testkit::tolerance;
 
-const MODELS: [&str; 18] = ["gqa", "tied", "biased", "rope-llama3", "rope-linear", "odd", "mistral", "qwen2", "qwen2-window", "qwen3", "smollm3", "gemma2", "gemma3", "gemma3-linear", "gpt2", "phi3", "phi3-longrope", "granite"];
+const MODELS: [&str; 18] = [
+    "gqa",
+    "tied",
+    "biased",
+    "rope-llama3",
+    "rope-linear",
+    "odd",
+    "mistral",
+    "qwen2",
+    "qwen2-window",
+    "qwen3",
+    "smollm3",
+    "gemma2",
+    "gemma3",
+    "gemma3-linear",
+    "gpt2",
+    "phi3",
+    "phi3-longrope",
+    "granite",
+];
 
 #[derive(Deserialize)]
 struct Golden {

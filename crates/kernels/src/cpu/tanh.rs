@@ -38,7 +38,10 @@ mod tests {
     fn special_values() {
         assert_eq!(tanh(0.0).to_bits(), 0.0_f32.to_bits());
         assert_eq!(tanh(-0.0).to_bits(), (-0.0_f32).to_bits());
-        assert_eq!((tanh(1e30).to_bits(), tanh(-1e30).to_bits()), (1.0_f32.to_bits(), (-1.0_f32).to_bits()));
+        assert_eq!(
+            (tanh(1e30).to_bits(), tanh(-1e30).to_bits()),
+            (1.0_f32.to_bits(), (-1.0_f32).to_bits())
+        );
         assert_eq!(tanh(f32::INFINITY).to_bits(), 1.0_f32.to_bits());
         assert!(tanh(f32::NAN).is_nan());
         assert!((tanh(1e-30) - 1e-30).abs() <= f32::MIN_POSITIVE);

@@ -7,10 +7,7 @@ use kernels::ops::{
 use serde_json::Value;
 
 use super::{keys::Keys, rope};
-use crate::{
-    BlockShape, Config, Error, LinearShape, Names, NormKind,
-    decoder::Group,
-};
+use crate::{BlockShape, Config, Error, LinearShape, Names, NormKind, decoder::Group};
 
 /// The names of most families.
 pub(crate) const NAMES: Names = Names {

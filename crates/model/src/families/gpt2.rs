@@ -43,13 +43,8 @@ pub(super) fn gpt2(keys: &Keys<'_>) -> Result<Config, Error> {
     // It orders the sum of a product, whose rounding is not the same in any two programs.
     keys.get("reorder_and_upcast_attn");
     let curve = base::activation(keys, "activation_function", Curve::GeluTanh)?;
-    let linear = |name, group, outputs, inputs| LinearShape {
-        name,
-        group,
-        outputs,
-        inputs,
-        has_bias: true,
-    };
+    let linear =
+        |name, group, outputs, inputs| LinearShape { name, group, outputs, inputs, has_bias: true };
     Ok(Config {
         family: "",
         hidden,

@@ -7,7 +7,7 @@ use super::{
 use crate::{Config, Error};
 use kernels::ops::activation::Curve;
 
-/// `LlamaForCausalLM`: Llama 2 to 3.2, SmolLM and SmolLM2, TinyLlama and many others.
+/// `LlamaForCausalLM`: Llama 2 to 3.2, the first two `SmolLM`, and many others.
 pub(super) fn llama(keys: &Keys<'_>) -> Result<Config, Error> {
     let mut config = base::read(keys, None)?;
     config.activation.curve = base::activation(keys, "hidden_act", Curve::Silu)?;
@@ -54,8 +54,6 @@ pub(super) fn smollm3(keys: &Keys<'_>) -> Result<Config, Error> {
     let turned: Vec<bool> = config.blocks.iter().map(|block| block.rope.is_some()).collect();
     let slides = keys.flag_or("use_sliding_window", false)?;
     let window = keys.optional_count("sliding_window")?;
-    base::windows(keys, &mut config, window, |layer| {
-        slides && window.is_some() && !turned[layer]
-    })?;
+    base::windows(keys, &mut config, window, |layer| slides && window.is_some() && !turned[layer])?;
     Ok(config)
 }

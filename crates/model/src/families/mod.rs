@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::{Config, Error, RopeScaling};
 
-pub(crate) use keys::token_ids;
 use keys::Keys;
+pub(crate) use keys::token_ids;
 
 /// A family: the names that files have for it, and how its keys are read.
 struct Family {

@@ -123,7 +123,9 @@ fn parts<'a>(
     let config = checkpoint.config();
     let mut replaced = BTreeMap::new();
     let mut parts = Vec::new();
-    for Matched { name, view, pair, is_turned } in matched(checkpoint, adapter, tensor_names(config))? {
+    for Matched { name, view, pair, is_turned } in
+        matched(checkpoint, adapter, tensor_names(config))?
+    {
         let written_name = names::tensor_name(config, &name);
         let written = match file_type {
             _ if view.shape.len() < 2 => Dtype::F32,
@@ -144,7 +146,15 @@ fn parts<'a>(
         };
         let order = checkpoint.row_order(&name);
         let written_order = names::row_order(config, &name);
-        parts.push(Part { name: written_name, view, order, written, written_order, pair, is_turned });
+        parts.push(Part {
+            name: written_name,
+            view,
+            order,
+            written,
+            written_order,
+            pair,
+            is_turned,
+        });
     }
     parts.sort_by_cached_key(|part| place_of(&part.name));
     Ok((parts, replaced))

@@ -14,16 +14,17 @@ fn bend<R: Real>(curve: Curve, x: R) -> (R, R) {
         Curve::GeluTanh => {
             let scale = R::of(2.0 * (2.0 / std::f64::consts::PI).sqrt());
             let cubic = R::of(0.044_715);
-            (
-                scale * (x + cubic * x * x * x),
-                scale * (R::ONE + R::of(3.0) * cubic * x * x),
-            )
+            (scale * (x + cubic * x * x * x), scale * (R::ONE + R::of(3.0) * cubic * x * x))
         }
     }
 }
 
 /// The activation of rows that give `width` values each.
-pub fn forward<R: Real>(x: &[R], width: usize, Activation { curve, is_gated }: Activation) -> Vec<R> {
+pub fn forward<R: Real>(
+    x: &[R],
+    width: usize,
+    Activation { curve, is_gated }: Activation,
+) -> Vec<R> {
     let act = |x: R| x * sigmoid(bend(curve, x).0);
     if !is_gated {
         return x.iter().map(|&x| act(x)).collect();

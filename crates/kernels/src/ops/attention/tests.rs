@@ -187,9 +187,13 @@ fn many_blocks_on_every_path() {
             {
                 // A window may end inside a panel, a block, the prompt, or past all of it.
                 for window in [None, Some(1), Some(20), Some(150), Some(1000)] {
-                    Case::new(trees, heads, (11, 1.0)).scored(None, window).check(&device, precision);
+                    Case::new(trees, heads, (11, 1.0))
+                        .scored(None, window)
+                        .check(&device, precision);
                 }
-                Case::new(trees, heads, (11, 1.0)).scored(Some(2.0), Some(140)).check(&device, precision);
+                Case::new(trees, heads, (11, 1.0))
+                    .scored(Some(2.0), Some(140))
+                    .check(&device, precision);
             }
         }
     }

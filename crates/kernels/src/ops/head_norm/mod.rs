@@ -72,7 +72,10 @@ pub fn backward(
     match device {
         Device::Cpu(cpu) => {
             if let Some(dweights) = dweights {
-                assert!(dweights.iter().all(|d| d.len() == heads.dim), "a gradient for each weight");
+                assert!(
+                    dweights.iter().all(|d| d.len() == heads.dim),
+                    "a gradient for each weight"
+                );
                 cpu::accumulate_dweights(dy, heads, saved, dweights);
             }
             let mut dx = Tensor::unwritten(device, dy.rows(), dy.cols());

@@ -4,12 +4,7 @@ use crate::ops::rms_norm::reference as rows;
 use crate::{Heads, Real};
 
 /// The normalized rows, and the inverse root mean squares of query and key heads.
-pub fn forward<R: Real>(
-    qkv: &[R],
-    heads: Heads,
-    weights: [&[R]; 2],
-    eps: R,
-) -> (Vec<R>, Vec<R>) {
+pub fn forward<R: Real>(qkv: &[R], heads: Heads, weights: [&[R]; 2], eps: R) -> (Vec<R>, Vec<R>) {
     let (mut y, mut inv_rms) = (Vec::new(), Vec::new());
     for row in qkv.chunks(heads.qkv_cols()) {
         let (queries, rest) = row.split_at(heads.query * heads.dim);
@@ -40,8 +35,7 @@ pub fn backward<R: Real>(
         let end = count * heads.dim;
         for (part, at) in [(0..turn), (turn..end)].into_iter().enumerate() {
             let inv = &inv[at.start / heads.dim..at.end / heads.dim];
-            let (of_part, dweight) =
-                rows::backward(&dy[at.clone()], &row[at], weights[part], inv);
+            let (of_part, dweight) = rows::backward(&dy[at.clone()], &row[at], weights[part], inv);
             dx.extend(of_part);
             for (sum, term) in dweights[part].iter_mut().zip(dweight) {
                 *sum += term;

@@ -22,12 +22,7 @@ pub fn forward<R: Real>(x: &[R], [weight, bias]: [&[R]; 2], eps: R) -> (Vec<R>, 
 }
 
 /// `dx`, and the gradients by weight and bias, for the gradient `dy` by `y`.
-pub fn backward<R: Real>(
-    dy: &[R],
-    x: &[R],
-    weight: &[R],
-    moments: &[R],
-) -> (Vec<R>, [Vec<R>; 2]) {
+pub fn backward<R: Real>(dy: &[R], x: &[R], weight: &[R], moments: &[R]) -> (Vec<R>, [Vec<R>; 2]) {
     let cols = weight.len();
     let mut dx = Vec::new();
     let (mut dweight, mut dbias) = (vec![R::ZERO; cols], vec![R::ZERO; cols]);

@@ -102,9 +102,8 @@ fn company_does_not_matter() {
     let size = (67, 333);
     let (x, dy) = (tensor(&Device::cpu(), 1, size, 3.0), tensor(&Device::cpu(), 2, size, 1.0));
     let [weight, bias] = affine(size.1);
-    let run = |device: &Device, x: &Tensor, dy: &Tensor| {
-        run(device, (x, dy), [&weight, &bias], 1e-5)
-    };
+    let run =
+        |device: &Device, x: &Tensor, dy: &Tensor| run(device, (x, dy), [&weight, &bias], 1e-5);
     let (y, dx, daffine) = on_threads(1, || run(&Device::cpu(), &x, &dy));
     for device in Device::every_cpu() {
         let (same_y, same_dx, same_daffine) = on_threads(2, || run(&device, &x, &dy));

@@ -37,7 +37,6 @@ pub enum Scaling {
 /// depend on that (`longrope`; Ding et al. 2024, arXiv:2402.13753).
 pub const LONG: u32 = 1 << 31;
 
-
 /// The inverse frequency of each pair of a head's columns, in radians a position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {

@@ -246,8 +246,8 @@ impl Pass<'_> {
         // On the diagonal, 32 keys at a time need no earlier panel than their own.
         let diagonal = block.own == Some(asked.first);
         let step = if diagonal { PANEL } else { BLOCK };
-        let first_time = frame.scoring.window.is_none()
-            && block.own.map_or(asked.first == 0, |_| diagonal);
+        let first_time =
+            frame.scoring.window.is_none() && block.own.map_or(asked.first == 0, |_| diagonal);
         let mode = if first_time { Mode::Replace } else { Mode::Add };
         let place =
             block.own.unwrap_or(asked.segment.rows.len() + block.slot - asked.segment.before_slot);

@@ -15,8 +15,8 @@ mod softmax_avx512;
 
 use std::ops::Range;
 
-use super::{Scoring, Shape};
 use super::segments::Segment;
+use super::{Scoring, Shape};
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Element, Left, PANEL};
 use crate::cpu::round::Rounding;

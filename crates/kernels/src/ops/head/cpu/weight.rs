@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::super::{Head, Scored};
-use super::bend::{Bend, Slopes};
 use super::Times;
+use super::bend::{Bend, Slopes};
 use crate::cpu::exp::exp;
 use crate::cpu::gemm::{Left, Mode, Out, PANEL, panel_count, panel_words, product};
 use crate::cpu::pack::{operand_as_lines, transpose_words};
