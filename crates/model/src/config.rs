@@ -115,7 +115,7 @@ pub enum RopeScaling {
         /// The factor; at least 1.
         factor: f64,
     },
-    /// Low frequencies divided, high ones kept, a ramp between (`llama3`).
+    /// Low frequencies divided, high ones kept, a ramp between.
     Ramp {
         /// The factor for low frequencies.
         factor: f64,

@@ -15,7 +15,6 @@ mod export;
 mod families;
 mod fuse;
 mod generate;
-mod gguf;
 mod load;
 mod lora;
 mod norms;

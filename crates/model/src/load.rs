@@ -189,7 +189,7 @@ pub(crate) fn rope_table(shape: &RopeShape) -> rope::Table {
         RopeScaling::Factors(factors) => rope::Scaling::Factors(factors.clone()),
         RopeScaling::Linear { factor } => rope::Scaling::Linear { factor: *factor },
         RopeScaling::Ramp { factor, low_freq_factor, high_freq_factor, original_context } => {
-            rope::Scaling::Llama3 {
+            rope::Scaling::Ramp {
                 factor: *factor,
                 low_freq_factor: *low_freq_factor,
                 high_freq_factor: *high_freq_factor,

@@ -8,7 +8,10 @@ use std::{
 use formats::{Dtype, TensorView, gguf::Gguf, safetensors};
 use kernels::{Rows, Stored};
 
-use crate::{Config, Error, families, gguf};
+use crate::{
+    Config, Error,
+    families::{self, gguf},
+};
 
 /// A checkpoint that was opened: its configuration is read, its weights are mapped.
 pub struct Checkpoint {

@@ -2,6 +2,7 @@
 
 mod base;
 mod gemma;
+pub(crate) mod gguf;
 mod gpt2;
 mod granite;
 mod keys;
@@ -18,6 +19,7 @@ use crate::{Config, Error, RopeScaling};
 
 use keys::Keys;
 pub(crate) use keys::token_ids;
+pub(crate) use llama::config_json;
 
 /// A family: the names that files have for it, and how its keys are read.
 struct Family {
