@@ -23,6 +23,18 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     total(lanes)
 }
 
+/// The sum of whole vectors.
+#[inline(always)]
+pub(crate) fn sum<const COUNT: usize>(a: &[f32; COUNT]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for a in a.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            lanes[i] += a[i];
+        }
+    }
+    total(lanes)
+}
+
 /// The sum of `a[i]^2`, in f64.
 #[inline(always)]
 pub(crate) fn squares_f64(a: &[f32]) -> f64 {
