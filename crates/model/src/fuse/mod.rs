@@ -260,9 +260,9 @@ fn modules<'a>(
 
 /// The modules that an adapter may change, by full name.
 fn linears(config: &Config) -> Vec<String> {
-    let of_block = &config.linears;
-    let in_blocks = (0..config.layers())
-        .flat_map(|layer| of_block.iter().map(move |it| config.in_block(layer, it.name)));
+    let in_blocks = (0..config.layers()).flat_map(|layer| {
+        config.block_linears(layer).map(move |it| config.in_block(layer, it.name))
+    });
     in_blocks.chain((!config.tied).then(|| "lm_head".to_owned())).collect()
 }
 
@@ -273,8 +273,10 @@ fn tensor_names(config: &Config) -> Vec<String> {
     names.extend((!config.tied).then(|| config.names.head.to_owned()));
     let mut norms = vec![config.names.norm.to_owned()];
     for layer in 0..config.layers() {
-        norms.extend(config.block_norms().iter().map(|(norm, _)| config.in_block(layer, norm)));
-        for linear in &config.linears {
+        let of_block = config.block_norms(layer);
+        norms.extend(of_block.iter().map(|(norm, _)| config.in_block(layer, norm)));
+        names.extend(config.scan_tensors(layer).into_iter().map(|(name, _)| name));
+        for linear in config.block_linears(layer) {
             let name = config.in_block(layer, linear.name);
             names.push(format!("{name}.weight"));
             if linear.has_bias {
