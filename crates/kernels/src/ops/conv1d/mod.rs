@@ -81,7 +81,8 @@ pub fn forward(device: &Device, x: Columns<'_>, kernel: Kernel<'_>, branches: &B
     assert_eq!(branches.rows(), x.tensor.rows(), "the last row is the last tree's");
     match device {
         Device::Cpu(cpu) => {
-            let mut y = Tensor::zeros(device, x.tensor.rows(), kernel.channels());
+            let mut y = Tensor::unwritten(device, x.tensor.rows(), kernel.channels());
+            branches.clear_between(&mut y);
             cpu::forward(*cpu, x, kernel, branches, &mut y);
             y
         }

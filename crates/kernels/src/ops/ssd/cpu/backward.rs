@@ -177,7 +177,12 @@ impl Pass<'_> {
                         *left *= dt;
                     }
                     let x = Part::of_head(frame.layout, frame.input.xbc, head);
-                    lines::pack(frame, (x, rows), Some(&column.to_end), scratch.values);
+                    lines::pack(
+                        frame,
+                        (x, rows, plan.chunks.get(chunk + 1)),
+                        Some(&column.to_end),
+                        scratch.values,
+                    );
                     advance(frame, (rows, head), column.whole, (scratch.values, now));
                 }
             }
@@ -210,6 +215,7 @@ impl Unit<'_> {
                 let part = ChunkOf {
                     index: chunk,
                     rows: &plan.chunks[chunk],
+                    next: chunk.checked_sub(1).map(|next| &plan.chunks[next]),
                     column: self.pass.frame.steps.column(
                         self.pass.frame.cpu,
                         &plan.chunks[chunk],
