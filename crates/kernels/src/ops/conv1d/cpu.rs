@@ -183,7 +183,10 @@ pub(super) fn backward(
         let y = unsafe { shared.slice(row, 0..taps.channels) };
         cpu.run(Convolve { taps: &taps, rows, slope: Some(dy.row(row)), y });
     });
-    input_gradient(cpu, &taps, (&dpre, branches), dx);
+    let ColumnsMut { tensor, first } = dx;
+    let stride = tensor.cols();
+    let dx = Shared::new(tensor.as_mut_slice(), stride);
+    input_gradient(cpu, &taps, (&dpre, branches), (dx, first));
     if let Some(weights) = weights {
         weight_gradient(cpu, &taps, (x, &dpre, branches), weights);
     }
@@ -193,12 +196,10 @@ fn input_gradient(
     cpu: Cpu,
     taps: &Taps,
     (dpre, branches): (&Tensor, &Branches),
-    dx: ColumnsMut<'_>,
+    (dx, first): (Shared<'_>, usize),
 ) {
     let runs: Vec<Run> = branches.runs().collect();
-    let cols = dx.first..dx.first + taps.channels;
-    let stride = dx.tensor.cols();
-    let dx = Shared::new(dx.tensor.as_mut_slice(), stride);
+    let cols = first..first + taps.channels;
     tasks(&runs).into_par_iter().for_each(|(index, rows)| {
         let run = &runs[index];
         let mut readers: Vec<(usize, &[f32])> = Vec::new();

@@ -1,4 +1,4 @@
-//! A causal convolution over a few rows, each channel by itself, and SiLU: how the blocks of Mamba-2
+//! A causal convolution over a few rows, each channel by itself, and `SiLU`: how the blocks of Mamba-2
 //! mix neighbouring tokens (Dao and Gu 2024, arXiv:2405.21060).
 //!
 //! ```text
@@ -158,7 +158,9 @@ pub fn decode_each(
 ) -> Tensor {
     kernel.check(x);
     assert_eq!(x.tensor.rows(), states.len(), "a row for each state");
-    states.iter().for_each(|state| check_state(kernel, state));
+    for state in &*states {
+        check_state(kernel, state);
+    }
     match device {
         Device::Cpu(cpu) => {
             let mut y = Tensor::unwritten(device, x.tensor.rows(), kernel.channels());

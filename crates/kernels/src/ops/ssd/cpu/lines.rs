@@ -43,14 +43,13 @@ impl Loop for Pack<'_> {
             for (i, (row, line)) in self.rows.clone().zip(lines).enumerate() {
                 let values = &self.part.row(row)[panel * PANEL..];
                 let scale = self.scale.map_or(1.0, |scale| scale[i]);
-                match values.first_chunk::<PANEL>() {
-                    Some(values) => *line = scaled(*values, scale),
-                    None => {
-                        line.fill(0.0);
-                        for (out, value) in line.iter_mut().zip(values) {
-                            *out = scale * value;
-                        }
-                    }
+                if let Some(values) = values.first_chunk::<PANEL>() {
+                    *line = scaled(*values, scale);
+                    continue;
+                }
+                line.fill(0.0);
+                for (out, value) in line.iter_mut().zip(values) {
+                    *out = scale * value;
                 }
             }
         }
