@@ -12,15 +12,17 @@ mod decoder;
 mod distribution;
 mod error;
 mod export;
+mod families;
 mod fuse;
 mod generate;
-mod gguf;
-mod llama_config;
+mod load;
 mod lora;
+mod norms;
 mod past;
 mod plan;
 mod policy;
 mod sampler;
+mod scan;
 mod score;
 mod spare;
 mod tape;
@@ -28,8 +30,11 @@ mod together;
 mod weights;
 
 pub use arena::{Arena, Slot};
-pub use config::{Config, RopeScaling};
-pub use decoder::{Block, Decoder, Linear, Trainable, Trained};
+pub use config::{
+    BlockShape, Config, LinearShape, Mixer, Names, NormKind, RopeScaling, RopeShape, ScanNames,
+    ScanShape,
+};
+pub use decoder::{Block, Decoder, Group, Linear, Norm, Scan, Trainable, Trained};
 pub use distribution::Distribution;
 pub use error::Error;
 pub use export::write_folder;

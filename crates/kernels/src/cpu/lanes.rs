@@ -23,14 +23,18 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     total(lanes)
 }
 
-/// The sum of whole vectors.
+/// The sum of `a[i]`.
 #[inline(always)]
-pub(crate) fn sum<const COUNT: usize>(a: &[f32; COUNT]) -> f32 {
+pub(crate) fn sum(a: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
-    for a in a.as_chunks::<LANES>().0 {
+    let (a, rest) = a.as_chunks::<LANES>();
+    for a in a {
         for i in 0..LANES {
             lanes[i] += a[i];
         }
+    }
+    for (lane, a) in lanes.iter_mut().zip(rest) {
+        *lane += a;
     }
     total(lanes)
 }
