@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::backward::Pass;
-use super::lines::{self, ScaleAll, lines_len};
-use super::shared::Found;
+use super::lines::{self, ScaleAll, lines_len, scaled};
+use super::shared::{Found, added};
 use super::steps::{Column, Decays};
 use super::{BAND, CHUNK, Frame, Part, panels};
 use crate::cpu::gemm::{Left, Mode, Out, PANEL, product};
@@ -14,7 +14,9 @@ use crate::cpu::{Loop, lanes};
 pub(super) struct Scratch<'a> {
     /// `[P / 32][CHUNK][32]`: `dy`.
     slopes: &'a mut [f32],
-    /// The same of `dt x`.
+    /// `[CHUNK][P rounded up]`: `dy` once more.
+    rows: &'a mut [f32],
+    /// Lines of `dt x`.
     pub(super) values: &'a mut [f32],
     /// `[CHUNK / 32][P rounded up][32]`.
     turned: &'a mut [f32],
@@ -33,18 +35,19 @@ pub(super) struct Scratch<'a> {
 impl<'a> Scratch<'a> {
     /// The numbers that it takes.
     pub(super) fn len(frame: &Frame<'_>) -> usize {
-        4 * lines_len(frame) + 3 * CHUNK * CHUNK + frame.layout.state * PANEL
+        5 * lines_len(frame) + 3 * CHUNK * CHUNK + frame.layout.state * PANEL
     }
 
     pub(super) fn new(frame: &Frame<'_>, all: &'a mut [f32]) -> Self {
-        let (lines, squares) = all.split_at_mut(4 * lines_len(frame));
+        let (lines, squares) = all.split_at_mut(5 * lines_len(frame));
         let (first, second) = lines.split_at_mut(2 * lines_len(frame));
         let (slopes, values) = first.split_at_mut(lines_len(frame));
-        let (turned, d_values) = second.split_at_mut(lines_len(frame));
+        let (turned, second) = second.split_at_mut(lines_len(frame));
+        let (d_values, rows) = second.split_at_mut(lines_len(frame));
         let (mixed, squares) = squares.split_at_mut(CHUNK * CHUNK);
         let (kept, squares) = squares.split_at_mut(CHUNK * CHUNK);
         let (products, band) = squares.split_at_mut(CHUNK * CHUNK);
-        Self { slopes, values, turned, d_values, mixed, kept, products, band }
+        Self { slopes, rows, values, turned, d_values, mixed, kept, products, band }
     }
 }
 
@@ -53,6 +56,8 @@ pub(super) struct ChunkOf<'a> {
     /// Its index among all chunks.
     pub(super) index: usize,
     pub(super) rows: &'a Range<usize>,
+    /// Those of the chunk that comes next.
+    pub(super) next: Option<&'a Range<usize>>,
     pub(super) column: Column,
     /// The state before it, unless it is zero.
     pub(super) before: Option<&'a [f32]>,
@@ -82,8 +87,9 @@ impl Unit<'_> {
         let layout = frame.layout;
         let dy = Part::of_head(layout, self.pass.dy, self.head);
         let x = Part::of_head(layout, frame.input.xbc, self.head);
-        lines::pack(frame, (dy, of.rows), None, self.scratch.slopes);
-        lines::pack(frame, (x, of.rows), Some(&of.column.dt), self.scratch.values);
+        lines::pack(frame, (dy, of.rows, of.next), None, self.scratch.slopes);
+        lines::pack(frame, (x, of.rows, of.next), Some(&of.column.dt), self.scratch.values);
+        lines::to_rows(frame, of.rows.len(), self.scratch.slopes, self.scratch.rows);
         frame.cpu.run(Decays {
             rows: of.rows.len(),
             cum: &of.column.cum,
@@ -123,13 +129,13 @@ impl Unit<'_> {
                 let mut out = Out::new(out, width, PANEL);
                 product(frame.kind(), b, bytemuck::cast_slice(dh), &mut out, Mode::Replace);
             }
-            let x = Part::of_head(frame.layout, frame.input.xbc, self.head);
-            let d_values = self.scratch.d_values.chunks_exact_mut(width);
-            for (i, (row, values)) in of.rows.clone().zip(d_values).enumerate() {
-                frame.cpu.run(ScaleAll { scale: of.column.to_end[i], values: &mut *values });
-                let left = frame.cpu.run(Dot(x.row(row), &values[..frame.layout.dim]));
-                passed.left[i] = of.column.dt[i] * left;
-            }
+            frame.cpu.run(Leaving {
+                x: Part::of_head(frame.layout, frame.input.xbc, self.head),
+                rows: of.rows.clone(),
+                column: &of.column,
+                d_values: self.scratch.d_values,
+                left: &mut passed.left,
+            });
         }
         let mode = if dh.is_some() { Mode::Add } else { Mode::Replace };
         let mixed = Left::new(bytemuck::cast_slice(self.scratch.mixed), rows, rows);
@@ -154,8 +160,8 @@ impl Unit<'_> {
     ) {
         let (frame, rows) = (self.pass.frame, of.rows.len());
         lines::turn(frame.cpu, rows, self.scratch.values, self.scratch.turned);
-        let dy = Part::of_head(frame.layout, self.pass.dy, self.head).rows(of.rows);
         let width = panels(frame.layout) * PANEL;
+        let dy = Left::new(bytemuck::cast_slice(self.scratch.rows), rows, width);
         for (index, turned) in self.scratch.turned.chunks_exact(width * PANEL).enumerate() {
             let band = index * BAND;
             if rows <= band {
@@ -312,9 +318,13 @@ impl Loop for Pairs<'_> {
         let rows = self.mixed.as_chunks::<CHUNK>().0.iter().zip(self.products.as_chunks().0);
         for (i, (mixed, products)) in rows.take(self.rows).enumerate().rev() {
             let products: &[f32; CHUNK] = products;
-            let seen = (i + 1).next_multiple_of(BAND);
-            for ((sum, mixed), product) in sums[..seen].iter_mut().zip(mixed).zip(products) {
-                *sum += mixed * product;
+            // Products above the diagonal band were never made.
+            for band in 0..=i / BAND {
+                let of = band * BAND..(band + 1) * BAND;
+                let (mixed, products) = (&mixed[of.clone()], &products[of.clone()]);
+                for ((sum, mixed), product) in sums[of].iter_mut().zip(mixed).zip(products) {
+                    *sum += mixed * product;
+                }
             }
             // What ends at this row has not passed it.
             sums[i..].fill(0.0);
@@ -343,12 +353,8 @@ impl Loop for Through<'_> {
     fn run(self) {
         let band = self.band.as_chunks::<PANEL>().0;
         for (out, band) in self.out.chunks_mut(CHUNK).zip(band) {
-            if self.is_first {
-                out[..PANEL].copy_from_slice(band);
-            } else {
-                for (out, value) in out.iter_mut().zip(band) {
-                    *out += value;
-                }
+            if let Some(out) = out.first_chunk_mut::<PANEL>() {
+                *out = if self.is_first { *band } else { added(*out, band) };
             }
         }
         if let Some(read) = self.read {
@@ -374,6 +380,34 @@ impl Loop for Dot<'_> {
     }
 }
 
+/// What rows leave in the state after a chunk: scales it, and multiplies it with them.
+struct Leaving<'a> {
+    x: Part<'a>,
+    rows: Range<usize>,
+    column: &'a Column,
+    /// `[CHUNK][P rounded up]`.
+    d_values: &'a mut [f32],
+    left: &'a mut [f32; CHUNK],
+}
+
+impl Loop for Leaving<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = self.d_values.len() / CHUNK;
+        let d_values = self.d_values.chunks_exact_mut(width);
+        for (i, (row, values)) in self.rows.zip(d_values).enumerate() {
+            let scale = self.column.to_end[i];
+            for line in values.as_chunks_mut::<PANEL>().0 {
+                *line = scaled(*line, scale);
+            }
+            let x = self.x.row(row);
+            self.left[i] = self.column.dt[i] * lanes::dot(x, &values[..x.len()]);
+        }
+    }
+}
+
 /// Products of slopes and values times decays, on and below the diagonal bands.
 struct ByScores<'a> {
     rows: usize,
@@ -388,20 +422,17 @@ impl Loop for ByScores<'_> {
 
     #[inline(always)]
     fn run(self) {
+        let bands = |values: &'_ [f32; CHUNK], band: usize| values.as_chunks::<BAND>().0[band];
         let out = self.out.as_chunks_mut::<CHUNK>().0.iter_mut().take(self.rows);
         let from = self.kept.as_chunks::<CHUNK>().0.iter().zip(self.products.as_chunks().0);
         for (i, (out, (kept, products))) in out.zip(from).enumerate() {
-            let products: &[f32; CHUNK] = products;
-            let seen = (i + 1).next_multiple_of(BAND);
-            let values = out[..seen].iter_mut().zip(kept).zip(products);
-            if self.is_first {
-                for ((out, kept), product) in values {
-                    *out = kept * product;
+            for band in 0..=i / BAND {
+                let mut values = bands(kept, band);
+                for (value, product) in values.iter_mut().zip(bands(products, band)) {
+                    *value *= product;
                 }
-            } else {
-                for ((out, kept), product) in values {
-                    *out += kept * product;
-                }
+                let out = &mut out.as_chunks_mut::<BAND>().0[band];
+                *out = if self.is_first { values } else { added(*out, &values) };
             }
         }
     }
