@@ -34,6 +34,8 @@ pub enum Command {
     Finetune(Align),
     /// Align a model with preference data, as a recipe says.
     Align(Align),
+    /// Show what a recipe will take: memory by part, time, and what to change where it is too much.
+    Plan(Plan),
     /// Align many times, as the table `sweep` of a recipe says.
     Sweep(Sweep),
     /// Score preference pairs with a model or an adapter, without training.
@@ -86,6 +88,20 @@ pub struct Align {
     /// Keep no tokens and no reference log-probabilities for later runs.
     #[arg(long)]
     pub no_cache: bool,
+}
+
+/// Flags of `plan`.
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    /// The recipe, a YAML file.
+    #[arg(value_name = "RECIPE")]
+    pub recipe: PathBuf,
+    /// Set a key of the recipe, as `section.key=value`; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print one JSON object in place of a table.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `eval`.

@@ -8,6 +8,7 @@ mod data;
 mod doctor;
 mod download;
 mod eval;
+mod foresee;
 mod fuse;
 mod generate;
 mod pairs;
@@ -36,6 +37,7 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Finetune(args) => align::run(args, Purpose::Finetune, terminal),
         Command::Align(args) => align::run(args, Purpose::Align, terminal),
         Command::Eval(args) => eval::run(args, terminal),
+        Command::Plan(args) => foresee::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),

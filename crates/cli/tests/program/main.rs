@@ -14,6 +14,7 @@ mod fuse;
 mod groups;
 mod home;
 mod pairs;
+mod plan;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;
