@@ -11,6 +11,7 @@ mod gradient;
 mod lines;
 mod shared;
 mod steps;
+mod sums;
 
 use std::ops::Range;
 
