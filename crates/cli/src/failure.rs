@@ -47,6 +47,34 @@ pub enum Failure {
     /// A server.
     #[error(transparent)]
     Serve(#[from] serve::Error),
+    /// A judge, or another endpoint.
+    #[error(transparent)]
+    Judge(#[from] judge::Error),
+    /// A model that an evaluation names and that is not there.
+    #[error("there is no folder `{}`", folder.display())]
+    NotTrained {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A contest in which nothing can be held against each other.
+    #[error("no prompt has both sides")]
+    NoBouts,
+    /// A pair whose labels should be known.
+    #[error("{origin} has no labels `h_w` and `h_l` of 0 or 1")]
+    NoLabels {
+        /// The file and the line or row.
+        origin: String,
+    },
+    /// Pairs are wanted of which there are none.
+    #[error("no pair has the labels (h_w, h_l) = ({h_w}, {h_l}), and {count} are wanted")]
+    NoneOfKind {
+        /// Whether the chosen side is not factual.
+        h_w: u8,
+        /// Whether the rejected side is not factual.
+        h_l: u8,
+        /// How many are wanted.
+        count: usize,
+    },
     /// A variable that should hold a key.
     #[error("the environment variable `{name}` is not set")]
     NoVariable {
@@ -151,17 +179,17 @@ pub enum Failure {
         /// What to do.
         hint: &'static str,
     },
-    /// A file that should hold pairs of an earlier run.
-    #[error("`{}` line {line} is no row that `trueup data pairs` wrote", path.display())]
-    NotPairs {
+    /// A file that should hold rows of an earlier run.
+    #[error("`{}` line {line} is no row that this command wrote", path.display())]
+    NotRows {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
     },
-    /// A file of pairs that were written with other settings.
+    /// A file of rows that were written with other settings.
     #[error("`{}` was written with `{key}: {was}`, and here it is `{is}`", path.display())]
-    OtherPairs {
+    OtherRows {
         /// The file.
         path: PathBuf,
         /// The first setting that differs.
@@ -171,12 +199,12 @@ pub enum Failure {
         /// What it is.
         is: String,
     },
-    /// Asked to stop while pairs were written.
-    #[error("stopped; the pairs so far are in `{}`", output.display())]
-    PairsStopped {
+    /// Asked to stop while rows were written.
+    #[error("stopped; what was done so far is in `{}`", output.display())]
+    WorkStopped {
         /// The signal's number.
         signal: usize,
-        /// The file.
+        /// The file or folder.
         output: PathBuf,
     },
     /// No variable says where the user's files are.
@@ -228,6 +256,9 @@ impl Failure {
             Self::Run(error) => run_code(error),
             Self::Report(error) => report_code(error),
             Self::Serve(error) => serve_code(error),
+            Self::Judge(error) => judge_code(error),
+            Self::NoBouts | Self::NoLabels { .. } | Self::NoneOfKind { .. } => exit_code::DATA,
+            Self::NotTrained { .. } => exit_code::WEIGHTS,
             Self::Io(_)
             | Self::Fuse(
                 model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
@@ -240,8 +271,8 @@ impl Failure {
             | Self::NothingToFetch { .. }
             | Self::NoSuchRun { .. }
             | Self::Useless { .. }
-            | Self::NotPairs { .. }
-            | Self::OtherPairs { .. }
+            | Self::NotRows { .. }
+            | Self::OtherRows { .. }
             | Self::Occupied { .. }
             | Self::UnderFile { .. } => exit_code::RECIPE,
             Self::Fuse(_) => exit_code::WEIGHTS,
@@ -251,7 +282,7 @@ impl Failure {
             Self::Pipe => exit_code::DONE,
             Self::Stopped { signal, .. }
             | Self::DownloadStopped { signal }
-            | Self::PairsStopped { signal, .. }
+            | Self::WorkStopped { signal, .. }
             | Self::CutOff { signal, .. }
             | Self::Unfinished { signal }
                 if *signal == crate::signals::TERMINATE =>
@@ -260,7 +291,7 @@ impl Failure {
             }
             Self::Stopped { .. }
             | Self::DownloadStopped { .. }
-            | Self::PairsStopped { .. }
+            | Self::WorkStopped { .. }
             | Self::CutOff { .. }
             | Self::Unfinished { .. } => exit_code::INTERRUPTED,
         }
@@ -282,6 +313,16 @@ impl Failure {
             }
             Self::Report(error) => error.hint(),
             Self::Serve(error) => error.hint(),
+            Self::Judge(judge::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
+            Self::Judge(error) => error.hint(),
+            Self::NotTrained { .. } => Some(
+                "train it with `trueup sweep`, or remove its model or margin from the file".into(),
+            ),
+            Self::NoBouts => Some("see what was left out above".into()),
+            Self::NoLabels { .. } => Some("`trueup data judge` gives every pair its labels".into()),
+            Self::NoneOfKind { .. } => Some(
+                "remove the target, or make some: `trueup data corrupt` writes pairs with (1, 0)".into(),
+            ),
             Self::Fuse(model::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
             Self::Fuse(error) => error.hint(),
             Self::Occupied { .. } => Some("choose a new folder with `--output`".into()),
@@ -301,11 +342,11 @@ impl Failure {
             Self::DownloadStopped { .. } => hub::Error::Interrupted.hint(),
             Self::NothingToFetch { .. } => Some("leave the flag away".into()),
             Self::Useless { hint, .. } => Some((*hint).into()),
-            Self::NotPairs { .. } => Some("give `--output` another name".into()),
-            Self::OtherPairs { .. } => {
+            Self::NotRows { .. } => Some("give `--output` another name".into()),
+            Self::OtherRows { .. } => {
                 Some("repeat that setting to go on, or give `--output` another name".into())
             }
-            Self::PairsStopped { .. } => Some("the same command goes on from there".into()),
+            Self::WorkStopped { .. } => Some("the same command goes on from there".into()),
             Self::NoVariable { name } => Some(format!("set `{name}` to the key")),
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoAdapter => Some(
@@ -470,6 +511,21 @@ fn serve_code(error: &serve::Error) -> u8 {
         }
         Error::Default { .. } => exit_code::WEIGHTS,
         Error::Worker => exit_code::UNEXPECTED,
+    }
+}
+
+fn judge_code(error: &judge::Error) -> u8 {
+    use judge::Error;
+    match error {
+        Error::Address { .. }
+        | Error::Key
+        | Error::NotJournal { .. }
+        | Error::Locked { .. }
+        | Error::Config { .. }
+        | Error::Rule { .. }
+        | Error::Status { status: 400 | 401 | 403 | 404 | 422, .. } => exit_code::RECIPE,
+        Error::Stopped => exit_code::INTERRUPTED,
+        _ => exit_code::RESOURCES,
     }
 }
 
