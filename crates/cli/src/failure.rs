@@ -1,6 +1,10 @@
 //! Everything a command can fail with: its words and its exit code.
 
+mod codes;
+
 use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
+
+use self::codes::{data_code, hub_code, judge_code, report_code, run_code, serve_code, train_code};
 
 /// The exit codes.
 pub mod exit_code {
@@ -258,7 +262,6 @@ impl Failure {
             Self::Serve(error) => serve_code(error),
             Self::Judge(error) => judge_code(error),
             Self::NoBouts | Self::NoLabels { .. } | Self::NoneOfKind { .. } => exit_code::DATA,
-            Self::NotTrained { .. } => exit_code::WEIGHTS,
             Self::Io(_)
             | Self::Fuse(
                 model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
@@ -275,7 +278,7 @@ impl Failure {
             | Self::OtherRows { .. }
             | Self::Occupied { .. }
             | Self::UnderFile { .. } => exit_code::RECIPE,
-            Self::Fuse(_) => exit_code::WEIGHTS,
+            Self::NotTrained { .. } | Self::Fuse(_) => exit_code::WEIGHTS,
             Self::Differs { .. } | Self::Erased { .. } => exit_code::COMPARISON,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
@@ -308,13 +311,14 @@ impl Failure {
             }),
             Self::Hub(error) => error.hint(),
             Self::Run(error) => error.hint(),
-            Self::Report(report::Error::Io(error)) | Self::Io(error) => {
+            Self::Report(report::Error::Io(error))
+            | Self::Judge(judge::Error::Io(error))
+            | Self::Fuse(model::Error::Io(error))
+            | Self::Io(error) => {
                 io_hint(error.kind()).map(str::to_owned)
             }
             Self::Report(error) => error.hint(),
             Self::Serve(error) => error.hint(),
-            Self::Judge(judge::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
-            Self::Judge(error) => error.hint(),
             Self::NotTrained { .. } => Some(
                 "train it with `trueup sweep`, or remove its model or margin from the file".into(),
             ),
@@ -323,7 +327,7 @@ impl Failure {
             Self::NoneOfKind { .. } => Some(
                 "remove the target, or make some: `trueup data corrupt` writes pairs with (1, 0)".into(),
             ),
-            Self::Fuse(model::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
+            Self::Judge(error) => error.hint(),
             Self::Fuse(error) => error.hint(),
             Self::Occupied { .. } => Some("choose a new folder with `--output`".into()),
             Self::UnderFile { file, .. } => {
@@ -416,117 +420,6 @@ fn block(what: &str, causes: &[String], hint: Option<&str>) -> String {
         }
     }
     text
-}
-
-fn train_code(error: &train::Error) -> u8 {
-    use train::Error;
-    match error {
-        Error::RecipeNotFound { .. }
-        | Error::Recipe(_)
-        | Error::OtherRecipe { .. }
-        | Error::UnusedDate => exit_code::RECIPE,
-        Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
-        Error::NoPairs { .. } | Error::Row { .. } => exit_code::DATA,
-        // A file that cannot be written is no fault of the weights in it.
-        Error::Format(formats::Error::Write { .. })
-        | Error::Model(model::Error::Format(formats::Error::Write { .. }))
-        | Error::Memory { .. }
-        | Error::Io(_)
-        | Error::Store(_) => exit_code::RESOURCES,
-        Error::OtherModel { .. } | Error::Objective(_) | Error::Model(_) | Error::Format(_) => {
-            exit_code::WEIGHTS
-        }
-        Error::NoReference { .. } => exit_code::UNEXPECTED,
-        Error::Data(error) => data_code(error),
-        Error::Run(error) => run_code(error),
-    }
-}
-
-/// A tokenizer and its template belong to the model, all else to the data.
-fn data_code(error: &data::Error) -> u8 {
-    use data::TokensError as Tokens;
-    match error {
-        data::Error::Tokens(
-            Tokens::NoTokenizer { .. }
-            | Tokens::BadTokenizer { .. }
-            | Tokens::UnknownAlgorithm { .. }
-            | Tokens::UnknownPre { .. }
-            | Tokens::TemplateSyntax { .. },
-        ) => exit_code::WEIGHTS,
-        _ => exit_code::DATA,
-    }
-}
-
-fn hub_code(error: &hub::Error) -> u8 {
-    use hub::Error;
-    match error {
-        Error::NotFound { kind: hub::Kind::Dataset, .. } => exit_code::DATA,
-        Error::NotFound { .. }
-        | Error::Incomplete { .. }
-        | Error::ManyModels { .. }
-        | Error::NoWeights { .. } => exit_code::WEIGHTS,
-        Error::BadId { .. }
-        | Error::BadRevision { .. }
-        | Error::Config { .. }
-        | Error::NoRepo { .. }
-        | Error::NoRevision { .. }
-        | Error::NoFile { .. }
-        | Error::NoMatch { .. }
-        | Error::Foreign { .. } => exit_code::RECIPE,
-        Error::Interrupted => exit_code::INTERRUPTED,
-        _ => exit_code::RESOURCES,
-    }
-}
-
-fn run_code(error: &run::Error) -> u8 {
-    use run::Error;
-    match error {
-        Error::NotEmpty { .. }
-        | Error::UnderFile { .. }
-        | Error::NoFolder { .. }
-        | Error::Locked { .. }
-        | Error::NotACheckpoint { .. } => exit_code::RECIPE,
-        Error::Damaged { .. } | Error::BadLine { .. } | Error::EventsTooShort { .. } => {
-            exit_code::WEIGHTS
-        }
-        Error::Io(_) | Error::Json { .. } => exit_code::RESOURCES,
-    }
-}
-
-fn report_code(error: &report::Error) -> u8 {
-    use report::Error;
-    match error {
-        Error::Run(error) => run_code(error),
-        Error::NoRuns { .. } | Error::NotSvg { .. } | Error::NotOurs { .. } => exit_code::RECIPE,
-        Error::Io(_) | Error::Unwritten(_) => exit_code::RESOURCES,
-    }
-}
-
-fn serve_code(error: &serve::Error) -> u8 {
-    use serve::Error;
-    match error {
-        Error::Listen { .. } | Error::Threads(_) => exit_code::RESOURCES,
-        Error::Open { .. } | Error::SameName { .. } | Error::Nothing { .. } | Error::Key { .. } => {
-            exit_code::RECIPE
-        }
-        Error::Default { .. } => exit_code::WEIGHTS,
-        Error::Worker => exit_code::UNEXPECTED,
-    }
-}
-
-fn judge_code(error: &judge::Error) -> u8 {
-    use judge::Error;
-    match error {
-        Error::Address { .. }
-        | Error::Key
-        | Error::NotJournal { .. }
-        | Error::Locked { .. }
-        | Error::Config { .. }
-        | Error::Rule { .. }
-        | Error::Status { status: 400 | 401 | 403 | 404 | 422, .. } => exit_code::RECIPE,
-        Error::Stopped => exit_code::INTERRUPTED,
-        _ => exit_code::RESOURCES,
-    }
 }
 
 #[cfg(test)]

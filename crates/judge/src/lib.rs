@@ -24,7 +24,7 @@ pub use self::{
     client::{Client, Endpoint, PUBLIC_URL},
     error::Error,
     journal::Journal,
-    panel::{Asked, Outcome, Panel},
+    panel::{Asked, Outcome, Panel, Watch},
     request::{Answer, Request},
     rule::Rule,
     verdict::{Tally, Verdict},

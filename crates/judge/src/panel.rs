@@ -66,6 +66,10 @@ struct Counters {
     completion_tokens: AtomicU64,
 }
 
+/// What is told of each outcome, with its place, as it comes, and now and then of nothing; false ends
+/// the work.
+pub type Watch<'a, T> = &'a mut dyn FnMut(Option<(usize, &Outcome<T>)>) -> bool;
+
 /// Those who ask.
 pub struct Panel<'a> {
     client: &'a Client,
@@ -141,7 +145,7 @@ impl<'a> Panel<'a> {
         &self,
         requests: &[Request],
         read: R,
-        watch: &mut dyn FnMut(Option<(usize, &Outcome<T>)>) -> bool,
+        watch: Watch<'_, T>,
     ) -> Result<Vec<Outcome<T>>, Error>
     where
         T: Clone + Send,

@@ -10,7 +10,7 @@ use super::{Form, Writing};
 #[derive(Debug, Subcommand)]
 pub enum Judge {
     /// Let two models answer the same prompts, and count which answers are better.
-    Compare(Compare),
+    Compare(Box<Compare>),
     /// Grade the factuality of trained models as AIXpert does, from its evaluation file.
     Factuality(Factuality),
 }

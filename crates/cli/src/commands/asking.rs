@@ -1,6 +1,6 @@
 //! An OpenAI-compatible endpoint as flags and the environment name it, and what it was asked.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use ::judge::{Answer, Asked, Client, Endpoint, Outcome, PUBLIC_URL, Panel, Request};
 
@@ -88,8 +88,13 @@ pub(super) fn ask_all<T: Clone + Send>(
     }
 }
 
+/// What is made of a group: its number, and what became of its requests.
+pub(super) type OnGroup<'a, T> = &'a mut dyn FnMut(usize, &[Outcome<T>]) -> Result<(), Failure>;
+
 /// Requests that belong together, so many at a time, whose outcomes are handed on in their order.
 pub(super) struct Ordered<'a> {
+    /// Who asks.
+    pub(super) panel: &'a Panel<'a>,
     /// What is counted.
     pub(super) name: &'a str,
     /// How many requests belong together.
@@ -103,16 +108,15 @@ impl Ordered<'_> {
     /// signal came on the way: what came is kept.
     pub(super) fn ask<T: Clone + Send>(
         &self,
-        panel: &Panel<'_>,
         requests: &[Request],
         read: impl Fn(&Answer) -> Option<T> + Sync,
         terminal: &mut Terminal,
-        on_group: &mut dyn FnMut(usize, &[Outcome<T>]) -> Result<(), Failure>,
+        on_group: OnGroup<'_, T>,
     ) -> Result<bool, Failure> {
         let mut counted = Counted::new(terminal, self.name, requests.len() / self.size);
         let mut outcomes: Vec<Option<Outcome<T>>> = requests.iter().map(|_| None).collect();
         let (mut next, mut failure) = (0, None);
-        let asked = panel.ask_all(requests, read, &mut |outcome| {
+        let asked = self.panel.ask_all(requests, read, &mut |outcome| {
             let Some((place, outcome)) = outcome else {
                 return failure.is_none() && self.signals.received().is_none();
             };
@@ -147,7 +151,7 @@ pub(super) fn tell(who: &str, asked: Asked, terminal: &Terminal) {
     let Asked { paid, kept, prompt_tokens, completion_tokens } = asked;
     let mut line = format!("{who}: {paid} answers paid, {kept} kept from before");
     if 0 < prompt_tokens {
-        line += &format!("; {prompt_tokens} tokens read, {completion_tokens} written");
+        let _ = write!(line, "; {prompt_tokens} tokens read, {completion_tokens} written");
     }
     terminal.print(&format!("{line}\n"));
 }

@@ -202,7 +202,7 @@ fn a_killed_run_pays_for_nothing_twice() {
 }
 
 #[test]
-fn what_cannot_be_judged_is_told_and_what_says_nothing_is_left_out() {
+fn what_says_nothing_is_left_out_and_what_fails_is_told() {
     let home = home(&["tuned"]);
     let server = ChatServer::start(|seen| match part(seen, "REQUEST").as_str() {
         "What is 0+1?" => Turn::Say("Hard to say.".into()),
@@ -232,6 +232,12 @@ fn what_cannot_be_judged_is_told_and_what_says_nothing_is_left_out() {
     assert_eq!(refused.status.code(), Some(6));
     let text = told(&refused);
     assert!(text.contains("error: gave up after 2 tries\n  because: `http://"), "{text}");
+}
+
+#[test]
+fn flags_and_variables_say_who_judges() {
+    let home = home(&["tuned"]);
+    let server = ChatServer::start(likes_length);
     for (flags, words) in [
         (&["--judge", "x"][..], "the environment variable `OPENAI_API_KEY` is not set"),
         (&["--judge", "x", "--api-key-env", "NO_SUCH_KEY"], "`NO_SUCH_KEY` is not set"),
@@ -277,7 +283,6 @@ fn what_cannot_be_judged_is_told_and_what_says_nothing_is_left_out() {
         "--limit",
         "1",
     ];
-    server.follow(likes_length);
     let mut command = home.any(&flags);
     command.env("OPENAI_API_KEY", "sk-env").env("OPENAI_BASE_URL", server.base_url());
     assert!(command.output().unwrap().status.success());
@@ -312,6 +317,25 @@ openai_api_key: "${MY_KEY}"
 /// A grade that is a function of the answer: its length, at most 10.
 fn grade(answer: &str) -> f64 {
     u8::try_from(answer.chars().count().min(10)).map_or(0.0, f64::from)
+}
+
+/// What is published of the grades of A and B.
+fn published(a: &[Option<f64>], b: &[Option<f64>]) -> Value {
+    let both = a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
+    let (a, b): (Vec<f64>, Vec<f64>) = both.unzip();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let low =
+        |values: &[f64]| values.iter().filter(|it| **it < 5.0).count() as f64 / values.len() as f64;
+    let count = |ahead: &[f64], behind: &[f64]| {
+        ahead.iter().zip(behind).filter(|(ahead, behind)| behind < ahead).count() as f64
+    };
+    let (wins, losses) = (count(&b, &a), count(&a, &b));
+    json!({
+        "factuality_A": mean(&a), "factuality_B": mean(&b),
+        "halluc_rate_A": low(&a), "halluc_rate_B": low(&b),
+        "win_rate": if wins + losses > 0.0 { wins / (wins + losses) } else { 0.0 },
+        "count": 11,
+    })
 }
 
 #[test]
@@ -354,27 +378,7 @@ fn factuality_is_graded_from_the_published_file() {
     let results: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(results.as_object().unwrap().len(), 2);
     for name in ["tiny_delta0", "tiny_delta10"] {
-        let pairs: Vec<(f64, f64)> = of("tiny_OriginalDPO")
-            .into_iter()
-            .zip(of(name))
-            .filter_map(|(a, b)| Some((a?, b?)))
-            .collect();
-        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        let share = |holds: &dyn Fn(&(f64, f64)) -> bool| {
-            mean(pairs.iter().map(|pair| f64::from(u8::from(holds(pair)))).collect())
-        };
-        let decided: Vec<&(f64, f64)> = pairs.iter().filter(|(a, b)| (a - b).abs() > 0.0).collect();
-        let wins = decided.iter().filter(|(a, b)| a < b).count() as f64;
-        let win_rate = if decided.is_empty() { 0.0 } else { wins / decided.len() as f64 };
-        let want = json!({
-            "factuality_A": mean(pairs.iter().map(|(a, _)| *a).collect()),
-            "factuality_B": mean(pairs.iter().map(|(_, b)| *b).collect()),
-            "halluc_rate_A": share(&|(a, _)| *a < 5.0),
-            "halluc_rate_B": share(&|(_, b)| *b < 5.0),
-            "win_rate": win_rate,
-            "count": 11,
-        });
-        assert_eq!(results[name], want);
+        assert_eq!(results[name], published(&of("tiny_OriginalDPO"), &of(name)));
     }
     let row = rows.iter().find(|row| row["model"] == "tiny_delta10").unwrap();
     let alone = ["generate", "--raw", "--max-new-tokens", "6", "--prompt", "What is 0+1?"];
@@ -398,8 +402,8 @@ fn factuality_is_graded_from_the_published_file() {
     );
 }
 
-#[test]
-fn an_endpoint_writes_pairs_and_is_paid_once() {
+/// Ten questions, and an endpoint that has something to say to most of them.
+fn questions() -> (Home, ChatServer) {
     let home = home(&[]);
     let questions: Vec<String> = (0..10)
         .map(|n| json!({"question": format!("What is {n}+1?"), "answer": (n + 1).to_string()}))
@@ -420,6 +424,11 @@ fn an_endpoint_writes_pairs_and_is_paid_once() {
             _ => Turn::Say(format!("No: {question} {seed}")),
         }
     });
+    (home, server)
+}
+
+/// Runs `data pairs` with an endpoint.
+fn pairs(home: &Home, server: &ChatServer, output: &str, flags: &[&str]) -> Output {
     let base = [
         "data",
         "pairs",
@@ -433,9 +442,15 @@ fn an_endpoint_writes_pairs_and_is_paid_once() {
         "--max-new-tokens",
         "9",
         "--output",
+        output,
     ];
-    let made = |output: &str, flags: &[&str]| home.program(&[&base[..], &[output], flags].concat());
-    let done = made("made.jsonl", &[]);
+    home.program(&[&base[..], flags].concat())
+}
+
+#[test]
+fn an_endpoint_writes_pairs_and_is_paid_once() {
+    let (home, server) = questions();
+    let done = pairs(&home, &server, "made.jsonl", &[]);
     assert!(done.status.success(), "{}", told(&done));
     let text = told(&done);
     for words in [
@@ -467,11 +482,15 @@ fn an_endpoint_writes_pairs_and_is_paid_once() {
     // Rows that are lost are made again of what was paid for.
     let whole = fs::read(home.path("made.jsonl")).unwrap();
     fs::write(home.path("made.jsonl"), &whole[..whole.len() / 2]).unwrap();
-    let again = made("made.jsonl", &[]);
+    let again = pairs(&home, &server, "made.jsonl", &[]);
     assert!(told(&again).contains("endpoint: 0 answers paid"), "{}", told(&again));
     assert!(fs::read(home.path("made.jsonl")).unwrap() == whole);
     assert_eq!(server.paid(), (9, 1));
+}
 
+#[test]
+fn an_endpoint_writes_either_side_and_several_samples() {
+    let (home, server) = questions();
     // Samples draw with seeds of their own; the other side, and plain text.
     let flags = [
         "--samples",
@@ -485,21 +504,25 @@ fn an_endpoint_writes_pairs_and_is_paid_once() {
         "--form",
         "question-answer",
     ];
-    assert!(made("lists.jsonl", &flags).status.success());
-    let lists = self::rows(&home, "lists.jsonl");
+    assert!(pairs(&home, &server, "lists.jsonl", &flags).status.success());
+    let lists = rows(&home, "lists.jsonl");
     assert_eq!(lists[1]["prompt"], "Question: What is 1+1?\nAnswer:");
     assert_eq!(lists[1]["chosen"], " 2");
     assert_eq!(lists[1]["rejected"].as_array().unwrap().len(), 3);
     let last = server.seen().pop().unwrap();
     assert_eq!((&last.body["top_p"], &last.body["temperature"]), (&json!(0.9), &json!(0.7)));
-    assert!(made("chosen.jsonl", &["--write", "chosen", "--limit", "1"]).status.success());
-    assert_eq!(self::rows(&home, "chosen.jsonl")[0]["rejected"][0]["content"], "1");
+    assert!(
+        pairs(&home, &server, "chosen.jsonl", &["--write", "chosen", "--limit", "1"])
+            .status
+            .success()
+    );
+    assert_eq!(rows(&home, "chosen.jsonl")[0]["rejected"][0]["content"], "1");
     for (flags, words) in [
         (&["--model", "x"][..], "cannot be used with"),
         (&["--temperature", "1", "--top-k", "5"], "cannot be used with"),
         (&["--samples", "2"], "`--samples` has no effect"),
     ] {
-        let refused = made("no.jsonl", flags);
+        let refused = pairs(&home, &server, "no.jsonl", flags);
         assert!(
             refused.status.code() == Some(2) && told(&refused).contains(words),
             "{}",

@@ -64,24 +64,27 @@ fn kinds(rows: &[Value]) -> BTreeMap<(u64, u64), usize> {
     kinds
 }
 
-#[test]
-fn pairs_are_judged_corrupted_and_balanced() {
-    let (home, server) = (home(), server());
-    let url = server.base_url();
-    let judge = [
+/// Runs `data judge`.
+fn judge(home: &Home, server: &ChatServer) -> Output {
+    home.program(&[
         "data",
         "judge",
         "pairs.jsonl",
         "--judge",
         "judge-1",
         "--base-url",
-        url,
+        server.base_url(),
         "--concurrency",
         "3",
         "--output",
         "labelled.jsonl",
-    ];
-    let done = home.program(&judge);
+    ])
+}
+
+#[test]
+fn pairs_are_judged_side_by_side() {
+    let (home, server) = (home(), server());
+    let done = judge(&home, &server);
     assert!(done.status.success(), "{}", told(&done));
     for words in [
         "pairs: 11 labelled, 0 kept from before",
@@ -104,10 +107,17 @@ fn pairs_are_judged_corrupted_and_balanced() {
     // Rows that are lost come back for nothing.
     let whole = fs::read(home.path("labelled.jsonl")).unwrap();
     fs::write(home.path("labelled.jsonl"), &whole[..whole.len() / 2]).unwrap();
-    assert!(home.program(&judge).status.success());
+    assert!(judge(&home, &server).status.success());
     assert!(fs::read(home.path("labelled.jsonl")).unwrap() == whole);
     assert_eq!(server.paid(), paid);
+}
 
+#[test]
+fn pairs_are_corrupted_and_balanced() {
+    let (home, server) = (home(), server());
+    let url = server.base_url();
+    assert!(judge(&home, &server).status.success());
+    let paid = server.paid();
     let corrupt = [
         "data",
         "corrupt",

@@ -363,6 +363,6 @@ mod tests {
         assert_eq!((&json["count"], &json["unread"]), (&json!(4), &json!(1)));
         assert!((json["win_rate"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-15);
         assert_eq!(json["mean_characters"], json!([2.2, 1.6]));
-        assert!(results.table().contains("win rate without ties         3  0.667  ["));
+        assert!(results.table().contains("win rate without ties          3  0.667  ["));
     }
 }

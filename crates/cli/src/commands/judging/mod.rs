@@ -8,7 +8,7 @@ pub(super) mod compare;
 pub(super) mod factuality;
 mod prompts;
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use serde_json::Value;
 
@@ -23,7 +23,10 @@ const TOGETHER: usize = 16;
 
 /// Writes rows as JSON Lines, whole or not at all.
 fn write_lines(path: &Path, rows: &[Value]) -> Result<(), Failure> {
-    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let mut text = String::new();
+    for row in rows {
+        let _ = writeln!(text, "{row}");
+    }
     Ok(run::atomic::write(path, text.as_bytes())?)
 }
 

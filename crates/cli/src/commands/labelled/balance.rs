@@ -1,7 +1,7 @@
 //! `trueup data balance`: labelled pairs of several files, so many of each kind, turned around where the
 //! rejected side alone is factual, in one shuffled file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use data::{record::Record, rng::Stream};
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ pub(in super::super) fn run(args: &DataBalance, terminal: &Terminal) -> Result<(
     for index in order {
         let (labels, row) = &rows[index];
         *counts.entry(*labels).or_default() += 1;
-        text += &format!("{row}\n");
+        let _ = writeln!(text, "{row}");
     }
     if let Some(folder) = args.output.parent() {
         fs_err::create_dir_all(folder)?;

@@ -49,8 +49,8 @@ pub(in super::super) fn run(args: &DataCorrupt, terminal: &mut Terminal) -> Resu
         }
     }
     let read = |answer: &Answer| Some(answer.text.trim().to_owned()).filter(|it| !it.is_empty());
-    let ordered = Ordered { name: "Pairs", size: 1, signals: &signals };
-    let is_done = ordered.ask(&panel, &requests, read, terminal, &mut |index, outcomes| {
+    let ordered = Ordered { panel: &panel, name: "Pairs", size: 1, signals: &signals };
+    let is_done = ordered.ask(&requests, read, terminal, &mut |index, outcomes| {
         let record = wanted[index];
         let Some(text) = outcomes[0].value() else {
             *dropped.entry(why(&outcomes[0]).unwrap_or_default()).or_default() += 1;

@@ -46,8 +46,8 @@ pub(in super::super) fn run(args: &DataJudge, terminal: &mut Terminal) -> Result
     }
     let read = |answer: &Answer| rubric::read_flag(&answer.text);
     let mut counts: BTreeMap<Labels, usize> = BTreeMap::new();
-    let ordered = Ordered { name: "Pairs", size: 2, signals: &signals };
-    let is_done = ordered.ask(&panel, &requests, read, terminal, &mut |index, outcomes| {
+    let ordered = Ordered { panel: &panel, name: "Pairs", size: 2, signals: &signals };
+    let is_done = ordered.ask(&requests, read, terminal, &mut |index, outcomes| {
         if let Some(why) = outcomes.iter().find_map(why) {
             *dropped.entry(why).or_default() += 1;
             return Ok(());

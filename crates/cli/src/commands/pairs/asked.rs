@@ -39,8 +39,9 @@ pub(super) fn run(args: &DataPairs, model: &str, terminal: &mut Terminal) -> Res
         records.iter().filter_map(|record| keeper.wanted(record, form)).collect();
     let requests: Vec<Request> =
         wanted.iter().flat_map(|question| requests(args, model, question)).collect();
-    let ordered = Ordered { name: "Pairs", size: args.samples.into(), signals: &signals };
-    let is_done = ordered.ask(&panel, &requests, read, terminal, &mut |index, outcomes| {
+    let ordered =
+        Ordered { panel: &panel, name: "Pairs", size: args.samples.into(), signals: &signals };
+    let is_done = ordered.ask(&requests, read, terminal, &mut |index, outcomes| {
         let texts = outcomes.iter().filter_map(|outcome| outcome.value().cloned());
         keeper.keep(&wanted[index], texts.collect())
     })?;
@@ -49,7 +50,8 @@ pub(super) fn run(args: &DataPairs, model: &str, terminal: &mut Terminal) -> Res
     }
     keeper.counts.tell("the endpoint gave no answer", terminal);
     asking::tell("endpoint", panel.asked(), terminal);
-    gap::tell_lengths(&args.output, terminal)
+    gap::tell_lengths(&args.output, terminal);
+    Ok(())
 }
 
 /// The journal beside the pairs.

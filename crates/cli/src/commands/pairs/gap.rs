@@ -28,9 +28,9 @@ struct Side {
 }
 
 /// Says how long the sides are, where no model is at hand; nothing without pairs.
-pub(super) fn tell_lengths(path: &Path, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) fn tell_lengths(path: &Path, terminal: &Terminal) {
     let Ok(pairs) = dataset::load(&[Source::new(path)], &Options::new(Shape::Pairs)) else {
-        return Ok(());
+        return;
     };
     let mut sums = [0.0; 2];
     for record in &pairs.records {
@@ -45,7 +45,6 @@ pub(super) fn tell_lengths(path: &Path, terminal: &Terminal) -> Result<(), Failu
         chosen - rejected
     ));
     warn_of_length(chosen / rejected, terminal);
-    Ok(())
 }
 
 fn characters(completion: &Content) -> usize {
