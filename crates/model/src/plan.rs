@@ -86,8 +86,8 @@ pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
         (Precision::F32, true) => 4,
         (Precision::F32, false) => load.stored_bytes,
     };
-    let kept_layers = if load.recompute { 1 } else { config.layers };
-    let block_inputs = if load.recompute { config.layers * config.hidden * 4 } else { 0 };
+    let kept_layers = if load.recompute { 1 } else { config.layers() };
+    let block_inputs = if load.recompute { config.layers() * config.hidden * 4 } else { 0 };
     let per_token = kept_layers * block_bytes(config, load) + block_inputs;
     let widest = 3 * config.intermediate.max(config.qkv_width()) + 4 * config.hidden;
     MemoryPlan {
@@ -104,8 +104,12 @@ fn block_bytes(config: &Config, load: &Load) -> usize {
         Precision::Bf16 => 2,
         Precision::F32 => 4,
     };
-    let (d, f) = (config.hidden, config.intermediate);
-    let floats = 2 * d + config.qkv_width() + config.heads + 2 * f;
+    let (d, qkv) = (config.hidden, config.qkv_width());
+    // What goes into a norm of outputs or of heads is kept beside what comes out.
+    let post_norms = [config.names.post_attention_norm, config.names.post_mlp_norm];
+    let normed =
+        post_norms.iter().flatten().count() * d + config.names.head_norms.map_or(0, |_| qkv);
+    let floats = 2 * d + qkv + config.heads + config.activation_width() + normed;
     // Normed and gated values are made again in backward.
     let operands = config.attention_width() + 7 * load.trained.rank;
     4 * floats + operand * operands

@@ -1,23 +1,19 @@
 //! The model in training: a decoder, its trainable tensors, and the pass forward and back.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{borrow::Cow, path::Path};
 
 use formats::peft::{Adapter, AdapterConfig};
 use kernels::{
-    Device, Nf4, Operand, Precision, Rows, Stored, Tensor, Weight,
+    Device, Operand, Precision, Tensor,
     ops::{head, rope},
 };
 
 use crate::{
-    Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, MicroBatch, RopeScaling,
-    Scores,
+    Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, MicroBatch, Scores,
     context::Context,
-    decoder::{Block, Linear, Trainable, Trained},
+    decoder::{Linear, Trained},
+    load::load,
     tape::{Norm, Tape, Var},
-    weights::TensorRows,
 };
 
 /// What of a model is trained.
@@ -89,19 +85,13 @@ impl Policy {
     ) -> Result<Self, Error> {
         let weights = weights.into();
         let precision = weights.precision;
-        let mut loader = Loader {
-            checkpoint,
-            device,
-            weights,
-            full: matches!(training, Training::Full),
-            arena: Arena::default(),
-        };
-        let decoder = loader.decoder()?;
+        let is_full = matches!(training, Training::Full);
+        let (decoder, arena) = load(checkpoint, device, weights, is_full)?;
         let mut policy = Self {
             device: device.clone(),
             precision,
             decoder,
-            arena: loader.arena,
+            arena,
             adapter_config: None,
             recompute: false,
         };
@@ -187,8 +177,8 @@ impl Policy {
     pub fn sync(&mut self) {
         let (arena, device) = (&self.arena, &self.device);
         for block in &mut self.decoder.blocks {
-            for norm in [&mut block.attention_norm, &mut block.mlp_norm] {
-                sync_vector(arena, norm);
+            for norm in block.norms_mut() {
+                norm.sync(arena);
             }
             for linear in &mut block.linears {
                 if let Trained::Full { weight, bias } = linear.trained {
@@ -199,8 +189,9 @@ impl Policy {
                 }
             }
         }
-        sync_vector(arena, &mut self.decoder.norm);
-        for table in std::iter::once(&mut self.decoder.embedding).chain(&mut self.decoder.head) {
+        self.decoder.norm.sync(arena);
+        let tables = std::iter::once(&mut self.decoder.embedding).chain(&mut self.decoder.head);
+        for table in tables.chain(&mut self.decoder.positions) {
             if let Some(slot) = table.slot {
                 table.value.repack_from(device, arena.value(slot));
             }
@@ -245,8 +236,9 @@ impl Policy {
 
     fn pass(&self, batch: &MicroBatch, adapter: bool, record: bool) -> Result<Pending, Error> {
         self.check_tokens(batch)?;
+        let positions = self.positions(batch);
         let how = (adapter, batch.dropout.as_ref());
-        let ctx = self.context(&batch.positions, &batch.branches, how);
+        let ctx = self.context(&positions, &batch.branches, how);
         let mut tape = Tape::new(record);
         let mut x = tape.embed(&ctx, &batch.tokens);
         for layer in 0..self.decoder.blocks.len() {
@@ -257,13 +249,7 @@ impl Policy {
         drop(x);
         let hidden = tape.norm(&ctx, &last, Norm::Final);
         let targets: Vec<u32> = batch.scored.iter().map(|scored| scored.target).collect();
-        let mut out = head::forward(
-            &self.device,
-            &hidden.value,
-            self.decoder.head_weight(),
-            &targets,
-            record,
-        );
+        let mut out = head::forward(&self.device, &hidden.value, self.head(), &targets, record);
         let scores = Scores::collect(batch, &out);
         let gradient = out.gradient.take();
         Ok(Pending { tape, last, hidden, gradient, lse: out.lse, scores })
@@ -297,17 +283,40 @@ impl Policy {
                 lse: &pending.lse,
                 coefficients: &of_row,
             };
-            let weight = self.decoder.head_weight();
-            head::backward_weight(&self.device, weight, scored, &mut gradients[range]);
+            head::backward_weight(&self.device, self.head(), scored, &mut gradients[range]);
         }
         if let Some(unscaled) = pending.gradient {
             let seed = head::backward_hidden(&self.device, unscaled, &of_row);
             let how = (true, batch.dropout.as_ref());
-            let ctx = self.context(&batch.positions, &batch.branches, how);
+            let positions = self.positions(batch);
+            let ctx = self.context(&positions, &batch.branches, how);
             drop(pending.last);
             pending.tape.backward(&ctx, pending.hidden.id(), seed, &mut gradients);
         }
         self.arena.gradients = gradients;
+    }
+
+    /// The head with what becomes of its products.
+    fn head(&self) -> head::Head<'_> {
+        head::Head { weight: self.decoder.head_weight(), logits: self.decoder.config.logits }
+    }
+
+    /// The positions of a micro-batch, marked in trees with a sequence longer than the first
+    /// context where that changes the frequencies.
+    fn positions<'a>(&self, batch: &'a MicroBatch) -> Cow<'a, [u32]> {
+        let Some(short) = self.decoder.config.short_context() else {
+            return Cow::Borrowed(&batch.positions);
+        };
+        let mut positions = batch.positions.clone();
+        for tree in &batch.branches.trees {
+            let longest = tree.prompt + tree.completions.iter().max().copied().unwrap_or(0);
+            if short < longest {
+                for position in &mut positions[tree.start..tree.start + tree.rows()] {
+                    *position |= rope::LONG;
+                }
+            }
+        }
+        Cow::Owned(positions)
     }
 
     fn check_tokens(&self, batch: &MicroBatch) -> Result<(), Error> {
@@ -319,152 +328,13 @@ impl Policy {
                 return Err(Error::Token { id, vocabulary });
             }
         }
-        Ok(())
-    }
-}
-
-fn sync_vector(arena: &Arena, vector: &mut Trainable<Vec<f32>>) {
-    if let Some(slot) = vector.slot {
-        vector.value.copy_from_slice(arena.value(slot));
-    }
-}
-
-/// Loads a checkpoint tensor by tensor, and adds to the arena what is trained in full.
-struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
-    device: &'a Device,
-    weights: Weights,
-    full: bool,
-    arena: Arena,
-}
-
-impl Loader<'_> {
-    fn decoder(&mut self) -> Result<Decoder, Error> {
-        let config = self.checkpoint.config().clone();
-        let (vocabulary, hidden) = (config.vocabulary, config.hidden);
-        let embedding = self.table("model.embed_tokens.weight", vocabulary, hidden)?;
-        let blocks =
-            (0..config.layers).map(|layer| self.block(&config, layer)).collect::<Result<_, _>>()?;
-        let norm = self.norm("model.norm.weight", hidden)?;
-        let head = if config.tied {
-            None
-        } else {
-            Some(self.table("lm_head.weight", vocabulary, hidden)?)
-        };
-        let rope = rope_table(&config);
-        Ok(Decoder { config, embedding, blocks, norm, head, rope })
-    }
-
-    fn block(&mut self, config: &Config, layer: usize) -> Result<Block, Error> {
-        let prefix = format!("model.layers.{layer}");
-        let attention_norm =
-            self.norm(&format!("{prefix}.input_layernorm.weight"), config.hidden)?;
-        let mlp_norm =
-            self.norm(&format!("{prefix}.post_attention_layernorm.weight"), config.hidden)?;
-        let [q, k, v, o, gate, up, down] = config.linears().map(|(name, out, input, bias)| {
-            self.linear(format!("{prefix}.{name}"), [out, input], bias)
-        });
-        let linears = [q?, k?, v?, o?, gate?, up?, down?];
-        Ok(Block { attention_norm, mlp_norm, linears })
-    }
-
-    fn linear(&mut self, name: String, shape: [usize; 2], has_bias: bool) -> Result<Linear, Error> {
-        let four_bit = self.weights.load_in_4bit && !self.full;
-        let (weight, weight_slot) = self.matrix(&format!("{name}.weight"), shape, four_bit)?;
-        let mut bias = None;
-        let mut bias_slot = None;
-        if has_bias {
-            let file_name = format!("{name}.bias");
-            let values = self.checkpoint.vector(&file_name, shape[0])?;
-            bias_slot = self.full.then(|| self.arena.add(file_name, &[shape[0]], false, &values));
-            bias = Some(values);
-        }
-        let trained = match weight_slot {
-            Some(weight) => Trained::Full { weight, bias: bias_slot },
-            None => Trained::Nothing,
-        };
-        Ok(Linear { name, weight, bias, trained })
-    }
-
-    fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Trainable<Weight>, Error> {
-        let (value, slot) = self.matrix(name, [rows, cols], false)?;
-        Ok(Trainable { value, slot })
-    }
-
-    fn matrix(
-        &mut self,
-        name: &str,
-        shape: [usize; 2],
-        four_bit: bool,
-    ) -> Result<(Weight, Option<usize>), Error> {
-        let rows: TensorRows<'_> = self.checkpoint.rows(name, shape)?;
-        let source =
-            Checked { rows: &rows, widen: self.full, bad_row: AtomicUsize::new(usize::MAX) };
-        let precision = self.weights.precision;
-        let weight = if four_bit {
-            Weight::pack(self.device, precision, &Nf4::new(&source))
-        } else {
-            Weight::pack(self.device, precision, &source)
-        };
-        let bad_row = source.bad_row.into_inner();
-        if bad_row < usize::MAX {
-            return Err(Error::NotFinite { name: name.into(), row: bad_row });
-        }
-        let slot = self.full.then(|| self.arena.add(name.into(), &shape, true, &rows.to_vec()));
-        Ok((weight, slot))
-    }
-
-    fn norm(&mut self, name: &str, width: usize) -> Result<Trainable<Vec<f32>>, Error> {
-        let values = self.checkpoint.vector(name, width)?;
-        let slot = self.full.then(|| self.arena.add(name.into(), &[width], false, &values));
-        Ok(Trainable { slot, ..Trainable::frozen(values) })
-    }
-}
-
-/// The rows of a matrix on their way into panels.
-struct Checked<'a> {
-    rows: &'a TensorRows<'a>,
-    /// A trained matrix leaves its stored type: under f32 arithmetic an update must not be rounded
-    /// away.
-    widen: bool,
-    /// The first row that held a value that is not finite.
-    bad_row: AtomicUsize,
-}
-
-impl Rows for Checked<'_> {
-    fn rows(&self) -> usize {
-        self.rows.rows()
-    }
-
-    fn cols(&self) -> usize {
-        self.rows.cols()
-    }
-
-    fn stored(&self) -> Stored {
-        if self.widen { Stored::F32 } else { self.rows.stored() }
-    }
-
-    fn read_row(&self, row: usize, out: &mut [f32]) {
-        self.rows.read_row(row, out);
-        if out.iter().any(|value| !value.is_finite()) {
-            self.bad_row.fetch_min(row, Ordering::Relaxed);
-        }
-    }
-}
-
-pub(crate) fn rope_table(config: &Config) -> rope::Table {
-    let scaling = match &config.rope_scaling {
-        RopeScaling::None => rope::Scaling::None,
-        RopeScaling::Factors(factors) => rope::Scaling::Factors(factors.clone()),
-        RopeScaling::Linear { factor } => rope::Scaling::Linear { factor: *factor },
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-            rope::Scaling::Llama3 {
-                factor: *factor,
-                low_freq_factor: *low_freq_factor,
-                high_freq_factor: *high_freq_factor,
-                original_max_position_embeddings: *original_context as f64,
+        // A table of positions ends; frequencies do not.
+        let context = self.decoder.config.context;
+        match batch.positions.iter().max() {
+            Some(last) if self.decoder.positions.is_some() && context <= *last as usize => {
+                Err(Error::TooLong { tokens: *last as usize + 1, context })
             }
+            _ => Ok(()),
         }
-    };
-    rope::Table::new(config.head_dim, config.rope_theta, &scaling)
+    }
 }
