@@ -102,7 +102,7 @@ fn a_pause_that_is_asked_for_is_kept_by_all() {
     let folder = tempfile::tempdir().unwrap();
     let server = ChatServer::start(|seen| match seen.before {
         0 if seen.text().contains("Question 0?") => {
-            Turn::Status(429, "retry-after: 1", String::new())
+            Turn::Status(429, "retry-after: 2", String::new())
         }
         _ => Turn::SayAfter(Duration::from_millis(50), "[[5]]".into()),
     });
@@ -111,8 +111,8 @@ fn a_pause_that_is_asked_for_is_kept_by_all() {
     let seen = server.seen();
     let told = seen.iter().find(|seen| seen.text().contains("Question 0?")).unwrap().at;
     // What had left by then is no offence; a request is on its way for a moment.
-    let on_its_way = told + Duration::from_millis(200);
-    let end = told + Duration::from_millis(900);
+    let on_its_way = told + Duration::from_secs(1);
+    let end = told + Duration::from_millis(1900);
     let early = seen.iter().filter(|seen| on_its_way < seen.at && seen.at < end).count();
     assert_eq!(early, 0, "requests came during the pause");
     assert!(seen.iter().any(|seen| end <= seen.at));
@@ -157,7 +157,7 @@ fn what_never_passes_is_given_up_after_all_tries() {
         5 => Turn::Hold,
         _ => Turn::Say("[[3]]".into()),
     });
-    let hasty = Endpoint { timeout: Duration::from_millis(300), ..endpoint(&server) };
+    let hasty = Endpoint { timeout: Duration::from_secs(1), ..endpoint(&server) };
     let (outcomes, paid) = ask(hasty, folder.path(), &requests(1));
     assert_eq!((scores(&outcomes.unwrap()), paid), (vec![Some(3.0)], 1));
     // Nobody listens.
@@ -201,7 +201,7 @@ fn an_answer_that_says_nothing_is_asked_for_again_and_never_becomes_a_number() {
 #[test]
 fn the_same_request_is_asked_once_and_no_more_than_so_many_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
-    let server = ChatServer::start(|_| Turn::SayAfter(Duration::from_millis(100), "[[4]]".into()));
+    let server = ChatServer::start(|_| Turn::SayAfter(Duration::from_millis(300), "[[4]]".into()));
     let journal = Journal::open(&folder.path().join("journal.jsonl")).unwrap();
     let client = Client::new(endpoint(&server)).unwrap();
     let panel = Panel::new(&client, &journal, 3);
@@ -220,10 +220,10 @@ fn the_same_request_is_asked_once_and_no_more_than_so_many_at_a_time() {
         (asked.paid, asked.kept, asked.prompt_tokens, asked.completion_tokens),
         (6, 0, 600, 60)
     );
-    // A request is with the server for 100 milliseconds.
+    // A request is with the server for 300 milliseconds.
     let seen = server.seen();
     let together = seen.iter().map(|one| {
-        let until = one.at + Duration::from_millis(100);
+        let until = one.at + Duration::from_millis(300);
         seen.iter().filter(|other| one.at <= other.at && other.at < until).count()
     });
     assert_eq!(together.max(), Some(3));

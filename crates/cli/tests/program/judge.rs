@@ -167,7 +167,7 @@ fn a_killed_run_pays_for_nothing_twice() {
 
     // Stopped by hand while requests are on their way: those are waited for, and kept.
     server.follow(|seen| match likes_length(seen) {
-        Turn::Say(text) => Turn::SayAfter(Duration::from_millis(300), text),
+        Turn::Say(text) => Turn::SayAfter(Duration::from_millis(600), text),
         turn => turn,
     });
     let child =
