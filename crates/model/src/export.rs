@@ -53,6 +53,5 @@ pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>,
     if checkpoint.gguf().is_some() {
         return families::config_json(checkpoint.path(), checkpoint.config());
     }
-    let text = fs_err::read_to_string(&path)?;
-    serde_json::from_str(&text).map_err(|source| Error::Json { path, source })
+    families::json(&path)
 }

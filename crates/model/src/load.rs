@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kernels::{Device, Nf4, Rows, Stored, Weight, ops::rope};
 
 use crate::{
-    Arena, Checkpoint, Config, Decoder, Error, LinearShape, NormKind, RopeScaling, RopeShape,
-    Weights,
-    decoder::{self, Block, Linear, Trainable, Trained},
+    Arena, Checkpoint, Config, Decoder, Error, LinearShape, Mixer, NormKind, RopeScaling,
+    RopeShape, Weights,
+    decoder::{self, Block, Linear, Scan, Trainable, Trained},
     weights::TensorRows,
 };
 
@@ -39,9 +39,12 @@ impl Loader<'_> {
         let embedding = self.table(config.names.embedding, vocabulary, hidden)?;
         let of_positions = |name| self.table(name, config.context, hidden);
         let positions = config.names.positions.map(of_positions).transpose()?;
-        let blocks = (0..config.layers())
-            .map(|layer| self.block(&config, layer))
-            .collect::<Result<_, _>>()?;
+        let mut blocks = Vec::with_capacity(config.layers());
+        for layer in 0..config.layers() {
+            blocks.push(self.block(&config, layer)?);
+            // What was packed need not be in memory a second time.
+            self.checkpoint.release();
+        }
         let norm = self.norm(&config, config.names.norm, hidden)?;
         let head = if config.tied {
             None
@@ -61,13 +64,15 @@ impl Loader<'_> {
         let post_attention_norm = optional(names.post_attention_norm)?;
         let post_mlp_norm = optional(names.post_mlp_norm)?;
         let mlp_norm = norm(names.mlp_norm, config.hidden)?;
-        let head_norms = match names.head_norms {
-            None => None,
-            Some([q, k]) => Some([norm(q, config.head_dim)?, norm(k, config.head_dim)?]),
+        let head_norms = match (names.head_norms, config.blocks[layer].mixer) {
+            (Some([q, k]), Mixer::Attention) => {
+                Some([norm(q, config.head_dim)?, norm(k, config.head_dim)?])
+            }
+            _ => None,
         };
+        let scan = self.scan(config, layer)?;
         let linears = config
-            .linears
-            .iter()
+            .block_linears(layer)
             .map(|shape| self.linear(config.in_block(layer, shape.name), shape))
             .collect::<Result<_, _>>()?;
         Ok(Block {
@@ -77,8 +82,31 @@ impl Loader<'_> {
             mlp_norm,
             post_mlp_norm,
             head_norms,
+            scan,
             linears,
         })
+    }
+
+    fn scan(&mut self, config: &Config, layer: usize) -> Result<Option<Scan>, Error> {
+        let tensors = config.scan_tensors(layer);
+        let (Some(names), Some(shape)) = (config.names.scan, config.scan) else { return Ok(None) };
+        if tensors.is_empty() {
+            return Ok(None);
+        }
+        let mut parts = Vec::new();
+        for (name, shape) in tensors {
+            let values = self.checkpoint.values(&name, &shape)?;
+            let slot = self.full.then(|| self.arena.add(name, &shape, shape.len() > 1, &values));
+            parts.push(Trainable { slot, ..Trainable::frozen(values) });
+        }
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().unwrap_or(Trainable::frozen(Vec::new()));
+        let conv = next();
+        let conv_bias = shape.has_conv_bias.then(&mut next);
+        let (dt_bias, a_log, d) = (next(), next(), next());
+        let norm_name = config.in_block(layer, names.norm);
+        let norm = self.norm(config, &norm_name, shape.layout.inner())?;
+        Ok(Some(Scan { conv, conv_bias, dt_bias, a_log, d, norm }))
     }
 
     fn linear(&mut self, name: String, shape: &LinearShape) -> Result<Linear, Error> {

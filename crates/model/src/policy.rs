@@ -11,7 +11,7 @@ use kernels::{
 use crate::{
     Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, MicroBatch, Scores,
     context::Context,
-    decoder::{Linear, Trained},
+    decoder::{Linear, Scan, Trained},
     load::load,
     tape::{Norm, Tape, Var},
 };
@@ -179,6 +179,11 @@ impl Policy {
         for block in &mut self.decoder.blocks {
             for norm in block.norms_mut() {
                 norm.sync(arena);
+            }
+            for part in block.scan.iter_mut().flat_map(Scan::parts_mut) {
+                if let Some(slot) = part.slot {
+                    part.value.copy_from_slice(arena.value(slot));
+                }
             }
             for linear in &mut block.linears {
                 if let Trained::Full { weight, bias } = linear.trained {

@@ -14,11 +14,12 @@ use kernels::{
 };
 
 use crate::{
-    Decoder,
+    Decoder, Mixer,
     context::{Context, attention_shape, heads},
     decoder::{self, Group, Trained},
     norms,
     past::{add_output, embedded},
+    scan,
 };
 
 /// A value on the tape.
@@ -50,6 +51,7 @@ enum Node {
     Project { x: usize, remake: Remake, low: Vec<Option<Operand>>, at: (usize, Group), out: usize },
     Rope { x: usize, layer: usize, out: usize },
     Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32>, layer: usize },
+    Scan { x: Var<Tensor>, saved: scan::Saved, layer: usize, out: usize },
     Activation { x: Var<Tensor>, out: usize },
     Add { a: usize, b: usize, out: usize },
     Gather { x: usize, row_count: usize, rows: Vec<u32>, out: usize },
@@ -138,14 +140,11 @@ impl Tape {
     fn block_body(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, layer: usize) -> Var<Tensor> {
         let shape = &ctx.decoder.blocks[layer];
         let normed = self.normed(ctx, x, Norm::Attention(layer));
-        let mut qkv = self.project(ctx, normed, layer, Group::Qkv);
-        if shape.head_norms.is_some() {
-            qkv = self.head_norm(ctx, qkv, layer);
-        }
-        if shape.shape.rope.is_some() {
-            qkv = self.rope(ctx, qkv, layer);
-        }
-        let mixed = self.attention(ctx, qkv, layer);
+        let projected = self.project(ctx, normed, layer, Group::Qkv);
+        let mixed = match shape.shape.mixer {
+            Mixer::Attention => self.attend(ctx, projected, layer),
+            Mixer::Scan => self.scan(ctx, projected, layer),
+        };
         let mixed = Input { remake: Remake::Kept(Rc::clone(&mixed.value)), x: mixed };
         let mut out = self.project(ctx, mixed, layer, Group::Output);
         if shape.post_attention_norm.is_some() {
@@ -161,6 +160,30 @@ impl Tape {
             out = self.output_norm(ctx, out, Norm::PostMlp(layer));
         }
         self.add(ctx, &x, out)
+    }
+
+    /// Attention from what was projected.
+    fn attend(&mut self, ctx: &Context<'_>, mut qkv: Var<Tensor>, layer: usize) -> Var<Operand> {
+        let block = &ctx.decoder.blocks[layer];
+        if block.head_norms.is_some() {
+            qkv = self.head_norm(ctx, qkv, layer);
+        }
+        if block.shape.rope.is_some() {
+            qkv = self.rope(ctx, qkv, layer);
+        }
+        self.attention(ctx, qkv, layer)
+    }
+
+    /// A state carried along what was projected.
+    fn scan(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Operand> {
+        let Some(mixer) = scan::Scanning::of(ctx, layer) else {
+            return self.attention(ctx, x, layer);
+        };
+        let (out, saved) = mixer.forward(&x.value);
+        let needed = self.needs(x.id) || trains(ctx, layer);
+        let out = self.var(out, needed);
+        self.record(needed, Node::Scan { x, saved, layer, out: out.id });
+        out
     }
 
     fn normed(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Input {

@@ -22,6 +22,9 @@ pub struct Checkpoint {
     fingerprint: OnceLock<String>,
 }
 
+/// Bytes that are hashed before their memory is given back.
+const HASHED_BYTES: usize = 1 << 28;
+
 enum Files {
     Folder(safetensors::Checkpoint),
     Gguf(Gguf),
@@ -94,7 +97,7 @@ impl Checkpoint {
     /// The storage types of the linears, for the run to say what it rounds.
     pub fn stored_types(&self) -> Vec<Dtype> {
         let mut types: Vec<Dtype> = Vec::new();
-        for linear in &self.config.linears {
+        for linear in self.config.block_linears(0) {
             let name = self.config.in_block(0, linear.name) + ".weight";
             if let Ok(view) = self.view(&name)
                 && !types.contains(&view.dtype)
@@ -129,15 +132,13 @@ impl Checkpoint {
     fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{:?}", self.config).as_bytes());
-        match &self.files {
-            Files::Folder(files) => {
-                for (_, bytes) in files.files() {
-                    hasher.update_rayon(bytes);
-                }
-            }
-            Files::Gguf(file) => {
-                hasher.update_rayon(file.bytes());
-            }
+        let files = match &self.files {
+            Files::Folder(files) => files.files().map(|(_, bytes)| bytes).collect(),
+            Files::Gguf(file) => vec![file.bytes()],
+        };
+        for part in files.into_iter().flat_map(|bytes| bytes.chunks(HASHED_BYTES)) {
+            hasher.update_rayon(part);
+            self.release();
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -182,13 +183,23 @@ impl Checkpoint {
 
     /// The values of a vector, by its Hugging Face name.
     pub(crate) fn vector(&self, name: &str, wanted: usize) -> Result<Vec<f32>, Error> {
+        self.values(name, &[wanted])
+    }
+
+    /// The values of a small tensor of any shape, by its Hugging Face name.
+    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let view = self.view(name)?;
-        if view.shape != [wanted] {
+        if view.shape != shape {
             let found = view.shape.clone();
-            return Err(Error::Shape { name: name.into(), found, wanted: vec![wanted] });
+            return Err(Error::Shape { name: name.into(), found, wanted: shape.into() });
         }
-        let mut stored = vec![0.0; wanted];
-        view.read_row(0, &mut stored)?;
+        let wanted: usize = shape.iter().product();
+        let mut stored = Vec::with_capacity(wanted);
+        let mut row = vec![0.0; shape.last().copied().unwrap_or(1)];
+        for index in 0..wanted / row.len().max(1) {
+            view.read_row(index, &mut row)?;
+            stored.extend_from_slice(&row);
+        }
         let order = self.row_order(name);
         let offset = match &self.files {
             Files::Gguf(_) if name.ends_with(".weight") => gguf::norm_offset(&self.config),

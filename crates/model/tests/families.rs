@@ -12,7 +12,7 @@ use model::{
 };
 use testkit::tolerance;
 
-const MODELS: [&str; 12] = [
+const MODELS: [&str; 14] = [
     "mistral",
     "qwen2",
     "qwen3",
@@ -24,6 +24,8 @@ const MODELS: [&str; 12] = [
     "phi3",
     "phi3-longrope",
     "granite",
+    "granite-hybrid",
+    "granite-hybrid-rope",
     "gqa",
 ];
 
@@ -96,6 +98,10 @@ fn adapters_name_the_modules_of_their_family() {
         ("gqa", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
         ("phi3", "qkv_proj o_proj gate_up_proj down_proj"),
         ("gpt2", "c_attn c_proj c_fc"),
+        (
+            "granite-hybrid",
+            "q_proj k_proj v_proj in_proj o_proj out_proj input_linear output_linear",
+        ),
     ] {
         let base = open(model);
         let settings = |targets| LoraSettings {
@@ -162,4 +168,20 @@ fn what_a_configuration_asks_for_is_done_or_refused() {
             assert!(hint.contains("Gemma2ForCausalLM") && hint.contains("nearest"), "{hint}");
         }
     }
+}
+
+/// Python writes infinity without quotes.
+#[test]
+fn a_configuration_may_hold_pythons_numbers() {
+    let golden = testkit::golden("model").join("granite-hybrid");
+    let text = fs_err::read_to_string(golden.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["time_step_limit"] = serde_json::json!([0.0, "?"]);
+    config["_name_or_path"] = "Infinity \" NaN".into();
+    let text = config.to_string().replace("\"?\"", "Infinity");
+    let home = tempfile::tempdir().unwrap();
+    fs_err::write(home.path().join("config.json"), text).unwrap();
+    fs_err::copy(golden.join("model.safetensors"), home.path().join("model.safetensors")).unwrap();
+    let read = Checkpoint::open(home.path()).unwrap();
+    assert_eq!(read.config(), open("granite-hybrid").config());
 }

@@ -12,7 +12,7 @@ use crate::{
     Arena,
     context::{Context, attention_shape, heads},
     decoder::{Group, Linear, Trained},
-    norms,
+    norms, scan,
 };
 
 impl Tape {
@@ -77,6 +77,12 @@ impl Pass<'_, '_> {
                 let shape = attention_shape(self.ctx, layer);
                 let dx = attention::backward(self.ctx.device, &dy, saved, shape);
                 self.give(qkv.id, Some(dx));
+            }
+            Node::Scan { x, saved, layer, out } => {
+                let Some(dy) = self.gradients[out].take() else { return };
+                let Some(mixer) = scan::Scanning::of(self.ctx, layer) else { return };
+                let dx = mixer.backward(&dy, &x.value, &saved, self.slots);
+                self.give(x.id, Some(dx));
             }
             Node::Activation { x, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
