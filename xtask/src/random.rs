@@ -58,7 +58,7 @@ fn noise() -> Vec<f32> {
 /// A tensor of a spread that keeps a stream finite: norms around one, matrices by their inputs.
 fn bytes(name: &str, shape: &[usize], index: usize, noise: &[f32]) -> Vec<u8> {
     let count: usize = shape.iter().product();
-    let is_norm = name.contains("norm") || name.ends_with(".D");
+    let is_norm = name.contains("norm") || name.rsplit('.').next() == Some("D");
     let (middle, spread) = match shape {
         [_] if is_norm => (1.0, 0.1),
         [_] => (0.0, 0.1),
