@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, road::Road, study, tidy};
+use xtask::{docs, files, goldens, parity, random, road::Road, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -24,6 +24,7 @@ const HELP: &str = "commands:
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
   road MODEL QUESTIONS
                     from 100 questions with answers to a fused model, killed and resumed on the way
+  random CONFIG DIR write a model of any size with random weights, for memory and time
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -51,6 +52,7 @@ fn run() -> anyhow::Result<()> {
         ["parity", ref rest @ ..] => parity::compare(&root, &oracle()?, asked(rest)?),
         ["study", name, model, data] => study::run(&root, name, Path::new(model), Path::new(data)),
         ["road", model, questions] => travel(&root, Path::new(model), Path::new(questions)),
+        ["random", config, folder] => random::write(&root, Path::new(config), Path::new(folder)),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {

@@ -2,9 +2,11 @@
 //!
 //! A family is a way to fill this in; what computes reads nothing else.
 
+use std::path::Path;
+
 use kernels::ops::{activation::Activation, head::Logits, ssd};
 
-use crate::decoder::Group;
+use crate::{Error, decoder::Group, families};
 
 /// The shape and the constants of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,6 +221,15 @@ pub struct ScanNames {
 }
 
 impl Config {
+    /// Reads a `config.json` by itself; the second part names keys that were not understood.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or a model that is not supported.
+    pub fn read(path: &Path) -> Result<(Self, Vec<String>), Error> {
+        families::read(path)
+    }
+
     /// Number of blocks.
     pub fn layers(&self) -> usize {
         self.blocks.len()
@@ -288,23 +299,43 @@ impl Config {
         of_rows.chain(of_heads).chain(of_scan).collect()
     }
 
+    /// Every tensor of a Hugging Face folder, with its shape there, in order of their names.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let names = &self.names;
+        let table = |name: &str, rows| (name.to_owned(), vec![rows, self.hidden]);
+        let mut tensors = vec![table(names.embedding, self.vocabulary)];
+        tensors.extend(names.positions.map(|name| table(name, self.context)));
+        tensors.extend((!self.tied).then(|| table(names.head, self.vocabulary)));
+        let mut norms = vec![(names.norm.to_owned(), self.hidden)];
+        for layer in 0..self.layers() {
+            let of_block = self.block_norms(layer).into_iter();
+            norms.extend(of_block.map(|(name, width)| (self.in_block(layer, name), width)));
+            tensors.extend(self.scan_tensors(layer));
+            for linear in self.block_linears(layer) {
+                let name = self.in_block(layer, linear.name);
+                let mut shape = vec![linear.outputs, linear.inputs];
+                if names.are_linears_turned {
+                    shape.reverse();
+                }
+                tensors.push((format!("{name}.weight"), shape));
+                if linear.has_bias {
+                    tensors.push((format!("{name}.bias"), vec![linear.outputs]));
+                }
+            }
+        }
+        for (name, width) in norms {
+            tensors.push((format!("{name}.weight"), vec![width]));
+            if self.norm == NormKind::Layer {
+                tensors.push((format!("{name}.bias"), vec![width]));
+            }
+        }
+        tensors.sort_unstable();
+        tensors
+    }
+
     /// Number of weights, the embedding counted once when it is tied.
     pub fn parameter_count(&self) -> usize {
-        let linear = |it: &LinearShape| it.outputs * (it.inputs + usize::from(it.has_bias));
-        let norm_parts = if self.norm == NormKind::Layer { 2 } else { 1 };
-        let block = |layer: usize| -> usize {
-            let linears: usize = self.block_linears(layer).map(linear).sum();
-            let norms: usize = self.block_norms(layer).iter().map(|(_, width)| width).sum();
-            let of_scan = self.scan_tensors(layer);
-            let rest: usize =
-                of_scan.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-            linears + norm_parts * norms + rest
-        };
-        let tables = self.vocabulary * if self.tied { 1 } else { 2 };
-        let positions = if self.names.positions.is_some() { self.context } else { 0 };
-        (0..self.layers()).map(block).sum::<usize>()
-            + norm_parts * self.hidden
-            + (tables + positions) * self.hidden
+        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// The longest sequence whose rows are not marked as long; every one if absent.

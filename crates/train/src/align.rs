@@ -124,7 +124,9 @@ impl Prepared {
             Batches::new(pack, pairs.train.len(), alignment.batch_size, length)
         };
         let available = setting.memory.saturating_add(session.held());
-        let (memory, recompute) = plan(&files, &pairs, (precision, trained), &recipe, available)?;
+        let load_in_4bit = recipe.model.load_in_4bit;
+        let sizes = Sizes { files: &files, pairs: &pairs, precision, trained, load_in_4bit };
+        let (memory, recompute) = sizes.choose(&recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
         Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, weights })
     }
@@ -152,6 +154,19 @@ impl Prepared {
     /// The memory that it takes.
     pub fn memory(&self) -> &MemoryPlan {
         &self.memory
+    }
+
+    /// The memory that it would take with blocks kept or run again (`gradient_checkpointing`), and
+    /// other micro-batches.
+    pub fn memory_if(&self, recompute: bool, tokens_per_micro_batch: usize) -> MemoryPlan {
+        let sizes = Sizes {
+            files: &self.files,
+            pairs: &self.pairs,
+            precision: self.precision(),
+            trained: self.trained,
+            load_in_4bit: self.recipe.model.load_in_4bit,
+        };
+        sizes.plan(recompute, tokens_per_micro_batch)
     }
 
     /// How its weights are kept.
@@ -428,34 +443,43 @@ fn resolve(wanted: &mut recipe::Precision, device: &Device) -> Precision {
     precision
 }
 
-/// Plans the memory; without a choice in the recipe, blocks run again only if they must.
-fn plan(
-    files: &ModelFiles,
-    pairs: &Pairs,
-    (precision, trained): (Precision, TrainedSize),
-    recipe: &Recipe,
-    available: u64,
-) -> Result<(MemoryPlan, bool), Error> {
-    let longest = pairs.train.iter().chain(&pairs.held_out).map(Example::token_count).max();
-    let rows = longest.unwrap_or(0).max(recipe.alignment.tokens_per_micro_batch);
-    let all: usize = pairs.train.iter().map(Example::token_count).sum();
-    let stored_bytes = match files.checkpoint.stored_types().as_slice() {
-        _ if recipe.model.load_in_4bit => 2,
-        [formats::Dtype::F16 | formats::Dtype::Bf16] => 2,
-        _ => 4,
-    };
-    let config = files.checkpoint.config();
-    let with = |recompute| {
-        let rows = rows.min(all.max(longest.unwrap_or(0)));
-        plan_memory(config, &Load { precision, stored_bytes, trained, rows, recompute })
-    };
-    let choice = recipe.alignment.gradient_checkpointing;
-    let recompute = choice.unwrap_or_else(|| with(false).total() > available);
-    let plan = with(recompute);
-    if plan.total() > available {
-        return Err(Error::Memory { needed: plan.total(), available });
+/// What decides the memory of a run beside the settings that can be changed for it.
+struct Sizes<'a> {
+    files: &'a ModelFiles,
+    pairs: &'a Pairs,
+    precision: Precision,
+    trained: TrainedSize,
+    load_in_4bit: bool,
+}
+
+impl Sizes<'_> {
+    /// The memory with blocks kept or run again, and micro-batches of at most so many tokens.
+    fn plan(&self, recompute: bool, tokens_per_micro_batch: usize) -> MemoryPlan {
+        let examples = || self.pairs.train.iter().chain(&self.pairs.held_out);
+        let longest = examples().map(Example::token_count).max().unwrap_or(0);
+        let all: usize = self.pairs.train.iter().map(Example::token_count).sum();
+        let rows = longest.max(tokens_per_micro_batch).min(all.max(longest));
+        let stored_bytes = match self.files.checkpoint.stored_types().as_slice() {
+            _ if self.load_in_4bit => 2,
+            [formats::Dtype::F16 | formats::Dtype::Bf16] => 2,
+            _ => 4,
+        };
+        let (precision, trained) = (self.precision, self.trained);
+        let load = Load { precision, stored_bytes, trained, rows, recompute };
+        plan_memory(self.files.checkpoint.config(), &load)
     }
-    Ok((plan, recompute))
+
+    /// Plans for a recipe; without a choice there, blocks run again only if they must.
+    fn choose(&self, recipe: &Recipe, available: u64) -> Result<(MemoryPlan, bool), Error> {
+        let tokens = recipe.alignment.tokens_per_micro_batch;
+        let choice = recipe.alignment.gradient_checkpointing;
+        let recompute = choice.unwrap_or_else(|| self.plan(false, tokens).total() > available);
+        let plan = self.plan(recompute, tokens);
+        if plan.total() > available {
+            return Err(Error::Memory { needed: plan.total(), available });
+        }
+        Ok((plan, recompute))
+    }
 }
 
 fn fingerprint(adapter: &Adapter) -> String {
