@@ -139,7 +139,7 @@ pub const SOFTPLUS_F32: f64 = 3e-7;
 pub const SCAN_F64: f64 = 1e-9;
 
 /// Relative to the largest value: the scan in f32. Products over a state and over a chunk, exponentials
-/// between them, and slopes of decays, which are small differences of larger sums.
+/// between them, and sums over all rows for the weights.
 pub const SCAN_F32: f64 = 2e-5;
 
 /// Relative to the largest value: a convolution over a few rows in f32, the activation and its slope.
