@@ -7,5 +7,6 @@ pub mod goldens;
 pub mod parity;
 pub mod road;
 pub mod run;
+pub mod speed;
 pub mod study;
 pub mod tidy;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, road::Road, study, tidy};
+use xtask::{docs, files, goldens, parity, road::Road, speed, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -24,6 +24,9 @@ const HELP: &str = "commands:
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
   road MODEL QUESTIONS
                     from 100 questions with answers to a fused model, killed and resumed on the way
+  speed FILE [THREADS]
+                    how fast a GGUF file is read and written on, beside llama.cpp in turns (2 threads
+                    each); TRUEUP_ORACLE as for goldens, with llama-cpp-python
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -51,6 +54,10 @@ fn run() -> anyhow::Result<()> {
         ["parity", ref rest @ ..] => parity::compare(&root, &oracle()?, asked(rest)?),
         ["study", name, model, data] => study::run(&root, name, Path::new(model), Path::new(data)),
         ["road", model, questions] => travel(&root, Path::new(model), Path::new(questions)),
+        ["speed", model] => speed::compare(&root, &oracle_python()?, Path::new(model), 2),
+        ["speed", model, threads] => {
+            speed::compare(&root, &oracle_python()?, Path::new(model), threads.parse()?)
+        }
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {
@@ -163,6 +170,11 @@ fn bench(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
 
 /// The Python of the virtual environment that holds the reference programs.
 fn oracle() -> anyhow::Result<Job> {
+    Ok(Job::new(oracle_python()?))
+}
+
+/// Where that Python lies.
+fn oracle_python() -> anyhow::Result<PathBuf> {
     let folder: Option<OsString> = std::env::var_os("TRUEUP_ORACLE");
     let folder = folder.context(
         "TRUEUP_ORACLE is not set\n\nhint: point it at a virtual environment; the head of each \
@@ -170,5 +182,5 @@ fn oracle() -> anyhow::Result<Job> {
     )?;
     let python = PathBuf::from(&folder).join("bin/python");
     ensure!(python.exists(), "`{}` does not exist", python.display());
-    Ok(Job::new(python))
+    Ok(python)
 }

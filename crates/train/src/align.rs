@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use data::{pack::PackSettings, template::Moment, tokenize::Example};
 use formats::peft::{self, Adapter};
 use kernels::{Device, Precision};
-use model::{Load, MemoryPlan, Policy, TrainedSize, Training, Weights, plan_memory};
+use model::{MemoryPlan, Policy, TrainedSize, Training, Weights};
 use objectives::State;
 use run::RunFolder;
 
 use crate::{
     Error, Session, Watch,
     batches::Batches,
+    memory::plan,
     metrics::Sums,
     moving::MovingReference,
     optimizer::Optimizer,
@@ -94,7 +95,6 @@ impl Prepared {
         let tokens = setting.caches.as_ref().map(|caches| caches.join("tokens"));
         let pairs = prepare::pairs(&recipe, &files, loaded, tokens.as_deref())?;
         let precision = resolve(&mut recipe.model.precision, &setting.device);
-        let weights = Weights { precision, load_in_4bit: recipe.model.load_in_4bit };
         // A limit that is given stays as it is, whatever the context: the recipe must read back.
         let max_length = prepare::max_length(&recipe.dataset, config.context);
         recipe.dataset.lengths.max_length.get_or_insert(max_length);
@@ -124,7 +124,8 @@ impl Prepared {
             Batches::new(pack, pairs.train.len(), alignment.batch_size, length)
         };
         let available = setting.memory.saturating_add(session.held());
-        let (memory, recompute) = plan(&files, &pairs, (precision, trained), &recipe, available)?;
+        let (memory, recompute, weights) =
+            plan(&files, &pairs, (precision, trained), &recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
         Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, weights })
     }
@@ -426,36 +427,6 @@ fn resolve(wanted: &mut recipe::Precision, device: &Device) -> Precision {
         Precision::Bf16 => recipe::Precision::Bf16,
     };
     precision
-}
-
-/// Plans the memory; without a choice in the recipe, blocks run again only if they must.
-fn plan(
-    files: &ModelFiles,
-    pairs: &Pairs,
-    (precision, trained): (Precision, TrainedSize),
-    recipe: &Recipe,
-    available: u64,
-) -> Result<(MemoryPlan, bool), Error> {
-    let longest = pairs.train.iter().chain(&pairs.held_out).map(Example::token_count).max();
-    let rows = longest.unwrap_or(0).max(recipe.alignment.tokens_per_micro_batch);
-    let all: usize = pairs.train.iter().map(Example::token_count).sum();
-    let stored_bytes = match files.checkpoint.stored_types().as_slice() {
-        _ if recipe.model.load_in_4bit => 2,
-        [formats::Dtype::F16 | formats::Dtype::Bf16] => 2,
-        _ => 4,
-    };
-    let config = files.checkpoint.config();
-    let with = |recompute| {
-        let rows = rows.min(all.max(longest.unwrap_or(0)));
-        plan_memory(config, &Load { precision, stored_bytes, trained, rows, recompute })
-    };
-    let choice = recipe.alignment.gradient_checkpointing;
-    let recompute = choice.unwrap_or_else(|| with(false).total() > available);
-    let plan = with(recompute);
-    if plan.total() > available {
-        return Err(Error::Memory { needed: plan.total(), available });
-    }
-    Ok((plan, recompute))
 }
 
 fn fingerprint(adapter: &Adapter) -> String {

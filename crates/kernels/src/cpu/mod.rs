@@ -8,6 +8,7 @@ pub(crate) mod pool;
 pub(crate) mod round;
 pub(crate) mod tiles;
 pub(crate) mod turn;
+pub(crate) mod unpack;
 pub(crate) mod words;
 
 /// A set of vector instructions that kernels are written for.

@@ -310,7 +310,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("model.reference", "./other-adapter", &[]),
     ("model.precision", "bf16", &[]),
     ("model.load_in_4bit", "true", &[]),
-    ("model.dequantize", "false", &[]),
+    ("model.dequantize", "never", &[]),
     ("dataset.path", "[a.jsonl, {path: b.csv, weight: 0.5}]", &[]),
     ("dataset.format", "csv", &[]),
     ("dataset.prompt_field", "question", &[]),

@@ -94,9 +94,8 @@ pub(super) fn forward(
             out.fill(Some(&bias[cols]));
             Mode::Add
         });
-        weight.with_panel((cpu, element), index, |panel| {
-            product((cpu, element), x.left().row_range(rows.clone()), panel, &mut out, mode);
-        });
+        let left = x.left().row_range(rows.clone());
+        weight.product((cpu, element), left, index, (&mut out, mode));
         if let (Some(low), Some(by_output)) = (&low[owner], &by_output[owner]) {
             let left = low.left().row_range(rows);
             product((cpu, element), left, by_output.get(index), &mut out, Mode::Add);

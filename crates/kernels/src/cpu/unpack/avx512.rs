@@ -1,0 +1,438 @@
+//! The same in 512-bit vectors: 8 inputs of 32 outputs at a time stay in registers.
+
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi512_ps,
+    _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtph_ps,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps,
+    _mm512_permutex2var_ps, _mm512_permutexvar_epi16, _mm512_permutexvar_ps, _mm512_rol_epi32,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_sll_epi32, _mm512_slli_epi32,
+    _mm512_srai_epi32, _mm512_srl_epi32, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_sub_epi32, _mm512_ternarylogic_epi32, _mm512_xor_ps,
+};
+use std::ops::Range;
+
+use super::Values;
+use crate::cpu::gemm::{Element, PANEL, panel_words};
+use crate::low_bit::{BLOCK, Code, K_WORDS, LowBit, PackedPanel};
+use crate::nf4;
+
+/// The outputs of a vector.
+const LANES: usize = 16;
+/// The inputs that are unpacked at a time: a quarter of a block.
+const STEP: usize = 8;
+
+/// Both halves of a line of 32 outputs.
+type Line<V> = [V; 2];
+
+/// Levels of codes of up to 5 bits.
+static LEVELS: [[f32; 32]; 4] = [levels(8), levels(0), levels(16), quantiles()];
+
+const fn levels(less: i32) -> [f32; 32] {
+    let mut levels = [0.0; 32];
+    let mut code = 0;
+    while code < 32 {
+        levels[code] = (code as i32 - less) as f32;
+        code += 1;
+    }
+    levels
+}
+
+const fn quantiles() -> [f32; 32] {
+    let mut levels = [0.0; 32];
+    let mut code = 0;
+    while code < 16 {
+        levels[code] = nf4::LEVELS[code];
+        code += 1;
+    }
+    levels
+}
+
+/// The order that makes pairs of two rounded vectors: halves 0, 16, 1, 17 and so on.
+static PAIRS: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut i = 0;
+    while i < LANES {
+        order[2 * i] = i as u16;
+        order[2 * i + 1] = (LANES + i) as u16;
+        i += 1;
+    }
+    order
+};
+
+/// Where a panel's words lie, and what is the same in all of it.
+#[derive(Clone, Copy)]
+struct Source {
+    kind: LowBit,
+    scales: *const u32,
+    codes: *const u32,
+    /// The words of a block's codes, of 32 rows.
+    block_words: usize,
+    /// Levels of the first 16 codes, and of the next.
+    levels: Line<__m512>,
+}
+
+/// The scales and minima of some inputs.
+#[derive(Clone, Copy)]
+struct Scales {
+    scale: Line<__m512>,
+    minimum: Line<__m512>,
+}
+
+impl Source {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of(panel: PackedPanel<'_>) -> Self {
+        let code = panel.kind.code();
+        let table = match panel.kind {
+            LowBit::Q4_0 => 0,
+            LowBit::Q5_0 => 2,
+            LowBit::Nf4 => 3,
+            _ => 1,
+        };
+        // SAFETY: 16 values of 32.
+        let levels = unsafe {
+            [
+                _mm512_loadu_ps(LEVELS[table].as_ptr()),
+                _mm512_loadu_ps(LEVELS[table].as_ptr().add(LANES)),
+            ]
+        };
+        let scales = panel.kind.scale_words(panel.cols) * PANEL;
+        let words = panel.kind.row_words(panel.cols) * PANEL;
+        assert!(words <= panel.words.len(), "a line for each word of a row");
+        Self {
+            kind: panel.kind,
+            scales: panel.words.as_ptr(),
+            codes: panel.words[scales..].as_ptr(),
+            block_words: code.words() * PANEL,
+            levels,
+        }
+    }
+}
+
+/// Loads a line.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn line(at: *const u32) -> Line<__m512i> {
+    // SAFETY: the caller vouches for 32 words.
+    unsafe { [_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(LANES).cast())] }
+}
+
+/// The f32 of the f16 bits in each word from bit `shift` on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(words: __m512i, shift: i32) -> __m512 {
+    let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(shift));
+    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
+}
+
+/// The number of 8 bits in each word from bit `shift` on, without a sign.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn byte(words: __m512i, shift: i32) -> __m512 {
+    let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(shift));
+    _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xff)))
+}
+
+/// As [`LowBit::scale`], for all outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn scales(source: &Source, block: usize, part: usize) -> Scales {
+    let none = [_mm512_set1_ps(-0.0); 2];
+    // SAFETY: the caller has the block, so its lines of scales are there.
+    let at = |word: usize| unsafe { line(source.scales.add(word * PANEL)) };
+    let start = block / 8 * K_WORDS;
+    match source.kind {
+        LowBit::Q4_0 | LowBit::Q5_0 | LowBit::Q8_0 => {
+            let shift = 16 * (block % 2) as i32;
+            Scales { scale: at(block / 2).map(|words| halves(words, shift)), minimum: none }
+        }
+        LowBit::Q4_1 | LowBit::Q5_1 => {
+            let words = at(block);
+            Scales {
+                scale: words.map(|words| halves(words, 0)),
+                minimum: words.map(|words| halves(words, 16)),
+            }
+        }
+        LowBit::Nf4 => {
+            Scales { scale: at(block / 2).map(|words| _mm512_castsi512_ps(words)), minimum: none }
+        }
+        LowBit::Q4K | LowBit::Q5K => {
+            let (both, group) = (at(start), at(start + 1 + block % 8 / 2));
+            let shift = 16 * (block % 2) as i32;
+            let mut scales = Scales { scale: none, minimum: none };
+            for half in 0..2 {
+                let scale = byte(group[half], shift);
+                let minimum = byte(group[half], shift + 8);
+                scales.scale[half] = _mm512_mul_ps(halves(both[half], 0), scale);
+                let minimum = _mm512_mul_ps(halves(both[half], 16), minimum);
+                scales.minimum[half] = _mm512_xor_ps(minimum, none[half]);
+            }
+            scales
+        }
+        LowBit::Q6K => {
+            let group = 2 * (block % 8) + part;
+            let (both, words) = (at(start), at(start + 1 + group / 4));
+            let up = _mm_cvtsi32_si128(24 - 8 * (group % 4) as i32);
+            let mut scale = none;
+            for half in 0..2 {
+                let byte = _mm512_srai_epi32::<24>(_mm512_sll_epi32(words[half], up));
+                scale[half] = _mm512_mul_ps(halves(both[half], 0), _mm512_cvtepi32_ps(byte));
+            }
+            Scales { scale, minimum: none }
+        }
+    }
+}
+
+/// Codes of 4 bits, less a number or through a table.
+const FOUR: u8 = 4;
+const FIVE: u8 = 5;
+const SIX: u8 = 6;
+const EIGHT: u8 = 8;
+
+/// The values of inputs `8 step .. 8 step + 8` of a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+unsafe fn values<const CODE: u8>(
+    source: &Source,
+    block: usize,
+    step: usize,
+    scales: &Scales,
+) -> [Line<__m512>; STEP] {
+    let words = source.codes.wrapping_add(block * source.block_words);
+    let mut values = [[_mm512_set1_ps(0.0); 2]; STEP];
+    // SAFETY: the caller has the block, so its lines of codes are there.
+    let at = |word: usize| unsafe { line(words.wrapping_add(word * PANEL)) };
+    // The first lines of the step, and what comes on top of them, each number from bit 4 on.
+    let low = if CODE == EIGHT { at(2 * step) } else { at(step) };
+    let next = if CODE == EIGHT { at(2 * step + 1) } else { low };
+    let high = match CODE {
+        FIVE => {
+            let down = _mm_cvtsi32_si128(8 * step as i32);
+            at(4).map(|words| _mm512_slli_epi32::<4>(_mm512_srl_epi32(words, down)))
+        }
+        SIX => {
+            let down = _mm_cvtsi32_si128(16 * (step % 2) as i32);
+            at(4 + step / 2).map(|words| _mm512_rol_epi32::<4>(_mm512_srl_epi32(words, down)))
+        }
+        _ => low,
+    };
+    for half in 0..2 {
+        let (mut low, mut high, next) = (low[half], high[half], next[half]);
+        for (i, values) in values.iter_mut().enumerate() {
+            if CODE == EIGHT && i == STEP / 2 {
+                low = next;
+            }
+            let level = match CODE {
+                FOUR => _mm512_permutexvar_ps(low, source.levels[0]),
+                FIVE => {
+                    let code = merged::<0x0f>(low, high);
+                    _mm512_permutex2var_ps(source.levels[0], code, source.levels[1])
+                }
+                SIX => {
+                    let code = merged::<0x0f>(low, high);
+                    let code = _mm512_and_si512(code, _mm512_set1_epi32(63));
+                    _mm512_cvtepi32_ps(_mm512_sub_epi32(code, _mm512_set1_epi32(32)))
+                }
+                _ => _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(low))),
+            };
+            values[half] = _mm512_fmadd_ps(level, scales.scale[half], scales.minimum[half]);
+            match CODE {
+                FOUR => low = _mm512_srli_epi32::<4>(low),
+                EIGHT => low = _mm512_srli_epi32::<8>(low),
+                _ => {
+                    low = _mm512_srli_epi32::<4>(low);
+                    let up = if CODE == FIVE { 1 } else { 2 };
+                    high = _mm512_srl_epi32(high, _mm_cvtsi32_si128(up));
+                }
+            }
+        }
+    }
+    values
+}
+
+/// The bits of `low` where `LOW` has ones, of `high` elsewhere.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn merged<const LOW: i32>(low: __m512i, high: __m512i) -> __m512i {
+    // The table of a choice: the second operand where the first has a one, else the third.
+    _mm512_ternarylogic_epi32::<0b1100_1010>(_mm512_set1_epi32(LOW), low, high)
+}
+
+/// The values of 8 inputs as 4 lines of bf16 pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pairs(values: &[Line<__m512>; STEP]) -> [Line<__m512i>; STEP / 2] {
+    // SAFETY: 64 bytes.
+    let order = unsafe { _mm512_loadu_si512(PAIRS.as_ptr().cast()) };
+    let mut pairs = [[order; 2]; STEP / 2];
+    for (pair, values) in pairs.iter_mut().zip(values.as_chunks::<2>().0) {
+        for (half, pair) in pair.iter_mut().enumerate() {
+            let both = _mm512_cvtne2ps_pbh(values[1][half], values[0][half]);
+            // SAFETY: the same 512 bits under another name.
+            let both = unsafe { std::mem::transmute::<__m512bh, __m512i>(both) };
+            *pair = _mm512_permutexvar_epi16(order, both);
+        }
+    }
+    pairs
+}
+
+/// As [`super::unpack`].
+///
+/// # Safety
+///
+/// AVX512 with its F, BW, DQ and VL parts must be present, for bf16 words also the BF16 part.
+pub(super) unsafe fn unpack(
+    element: Element,
+    values: Values,
+    panel: PackedPanel<'_>,
+    blocks: Range<usize>,
+    out: &mut [u32],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match (element, panel.kind.code()) {
+            (Element::F32, Code::Four(_) | Code::Quantile) => {
+                unpack_f32::<FOUR>(values, panel, blocks, out);
+            }
+            (Element::F32, Code::Five(_)) => unpack_f32::<FIVE>(values, panel, blocks, out),
+            (Element::F32, Code::Six) => unpack_f32::<SIX>(values, panel, blocks, out),
+            (Element::F32, Code::Eight) => unpack_f32::<EIGHT>(values, panel, blocks, out),
+            (Element::Bf16, Code::Four(_) | Code::Quantile) => {
+                unpack_bf16::<FOUR>(panel, blocks, out);
+            }
+            (Element::Bf16, Code::Five(_)) => unpack_bf16::<FIVE>(panel, blocks, out),
+            (Element::Bf16, Code::Six) => unpack_bf16::<SIX>(panel, blocks, out),
+            (Element::Bf16, Code::Eight) => unpack_bf16::<EIGHT>(panel, blocks, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn unpack_f32<const CODE: u8>(
+    rounding: Values,
+    panel: PackedPanel<'_>,
+    blocks: Range<usize>,
+    out: &mut [u32],
+) {
+    let source = Source::of(panel);
+    for (block, out) in blocks.zip(out.chunks_exact_mut(panel_words(BLOCK))) {
+        let quarters = out.chunks_exact_mut(panel_words(STEP)).enumerate();
+        for (step, out) in quarters {
+            // SAFETY: the block is inside the panel, by the caller's assertion.
+            let values = unsafe {
+                let scales = scales(&source, block, step / 2);
+                values::<CODE>(&source, block, step, &scales)
+            };
+            for (values, out) in values.iter().zip(out.chunks_exact_mut(PANEL)) {
+                for (values, out) in values.iter().zip(out.chunks_exact_mut(LANES)) {
+                    let values = match rounding {
+                        Values::Exact => *values,
+                        Values::Rounded => rounded(*values),
+                    };
+                    // SAFETY: 16 words.
+                    unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), values) };
+                }
+            }
+        }
+    }
+}
+
+/// The nearest bf16 of finite numbers, ties to even.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn rounded(values: __m512) -> __m512 {
+    // SAFETY: the same 512 bits under another name.
+    let bits = unsafe { std::mem::transmute::<__m512, __m512i>(values) };
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-0x1_0000)))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn unpack_bf16<const CODE: u8>(
+    panel: PackedPanel<'_>,
+    blocks: Range<usize>,
+    out: &mut [u32],
+) {
+    let source = Source::of(panel);
+    for (block, out) in blocks.zip(out.chunks_exact_mut(panel_words(BLOCK / 2))) {
+        for (step, out) in out.chunks_exact_mut(panel_words(STEP / 2)).enumerate() {
+            // SAFETY: the block is inside the panel, by the caller's assertion.
+            let pairs = unsafe {
+                let scales = scales(&source, block, step / 2);
+                pairs(&values::<CODE>(&source, block, step, &scales))
+            };
+            for (pairs, out) in pairs.iter().zip(out.chunks_exact_mut(PANEL)) {
+                for (pairs, out) in pairs.iter().zip(out.chunks_exact_mut(LANES)) {
+                    // SAFETY: 16 words.
+                    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), *pairs) };
+                }
+            }
+        }
+    }
+}
+
+/// The product of one row of bf16 pairs and a panel, without unpacked words in memory.
+///
+/// # Safety
+///
+/// As [`unpack`], with the BF16 part; the row must have a word for each pair of inputs.
+pub(super) unsafe fn row_product(
+    row: &[u32],
+    panel: PackedPanel<'_>,
+    sums: [f32; PANEL],
+) -> [f32; PANEL] {
+    assert_eq!(row.len() * 2, panel.cols, "a word for each pair of inputs");
+    // SAFETY: passed on.
+    unsafe {
+        match panel.kind.code() {
+            Code::Four(_) | Code::Quantile => row_of::<FOUR>(row, panel, sums),
+            Code::Five(_) => row_of::<FIVE>(row, panel, sums),
+            Code::Six => row_of::<SIX>(row, panel, sums),
+            Code::Eight => row_of::<EIGHT>(row, panel, sums),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn row_of<const CODE: u8>(
+    row: &[u32],
+    panel: PackedPanel<'_>,
+    mut sums: [f32; PANEL],
+) -> [f32; PANEL] {
+    let source = Source::of(panel);
+    // SAFETY: 16 values each.
+    let mut chains =
+        unsafe { [_mm512_loadu_ps(sums.as_ptr()), _mm512_loadu_ps(sums.as_ptr().add(LANES))] };
+    for (block, row) in row.as_chunks::<{ BLOCK / 2 }>().0.iter().enumerate() {
+        // SAFETY: the block is inside the panel, which has a word for each of the row.
+        let mut scales_of = unsafe { scales(&source, block, 0) };
+        for (step, row) in row.as_chunks::<{ STEP / 2 }>().0.iter().enumerate() {
+            if CODE == SIX && step == 2 {
+                // SAFETY: as above.
+                scales_of = unsafe { scales(&source, block, 1) };
+            }
+            // SAFETY: as above.
+            let pairs = unsafe { pairs(&values::<CODE>(&source, block, step, &scales_of)) };
+            for (word, pairs) in row.iter().zip(pairs) {
+                let word = _mm512_set1_epi32(word.cast_signed());
+                for (chain, pairs) in chains.iter_mut().zip(pairs) {
+                    // SAFETY: the same 512 bits under another name.
+                    let (word, pairs) = unsafe {
+                        (
+                            std::mem::transmute::<__m512i, __m512bh>(word),
+                            std::mem::transmute::<__m512i, __m512bh>(pairs),
+                        )
+                    };
+                    *chain = _mm512_dpbf16_ps(*chain, word, pairs);
+                }
+            }
+        }
+    }
+    // SAFETY: 16 values each.
+    unsafe {
+        _mm512_storeu_ps(sums.as_mut_ptr(), chains[0]);
+        _mm512_storeu_ps(sums.as_mut_ptr().add(LANES), chains[1]);
+    }
+    sums
+}
