@@ -102,13 +102,11 @@ pub fn packed_bytes(checkpoint: &Checkpoint, weights: Weights) -> Option<u64> {
         let rows = checkpoint.rows(&name, [out, input]).ok()?;
         let stored = if four_bit { LowBit::Nf4.fits(input) } else { rows.low_bit() };
         is_packed |= stored.is_some();
-        bytes += stored.map_or_else(
-            || match (weights.precision, rows.stored(), four_bit) {
-                (Precision::F32, Stored::F32, false) => 4 * out * input,
-                _ => 2 * out * input,
-            },
-            |kind| kind.bytes(out, input),
-        );
+        let widened = match (weights.precision, rows.stored(), four_bit) {
+            (Precision::F32, Stored::F32, false) => Stored::F32,
+            _ => Stored::Bf16,
+        };
+        bytes += stored.map_or_else(|| widened.bytes(out, input), |kind| kind.bytes(out, input));
     }
     is_packed.then_some(bytes as u64)
 }

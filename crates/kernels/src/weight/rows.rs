@@ -1,6 +1,7 @@
 //! Matrices that weights are packed from.
 
 use crate::Coded;
+use crate::cpu::gemm::PANEL;
 
 /// The number format in which a weight's values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,14 @@ pub enum Stored {
     F16,
     /// The upper halves of 32-bit floats.
     Bf16,
+}
+
+impl Stored {
+    /// The bytes of memory that a weight takes.
+    pub fn bytes(self, outputs: usize, inputs: usize) -> usize {
+        let words = super::Form::Plain(self).row_words(inputs);
+        outputs.next_multiple_of(PANEL) * words * size_of::<u32>()
+    }
 }
 
 /// A matrix that can be read row by row, from several threads.
