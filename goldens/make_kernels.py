@@ -136,20 +136,39 @@ def rms_norm():
     write("rms_norm", "transformers LlamaRMSNorm, f32", cases)
 
 
-def swiglu():
-    """silu(gate) * up and its gradients, in f64."""
-    gate = [-1000.0, -90.0, -20.0, -1.25, -1e-8, 0.0, 1e-8, 0.5, 3.0, 20.0, 90.0, 1000.0]
-    up = numbers(len(gate), 21, 4.0)
-    dy = numbers(len(gate), 22)
-    a, b = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (gate, up)]
-    y = torch.nn.functional.silu(a) * b
-    y.backward(torch.tensor(dy, dtype=torch.float64))
-    write("swiglu", "torch.nn.functional.silu(gate) * up, f64", [{
-        "name": "range", "gate": gate, "up": up, "dy": dy, "y": y.tolist(), "dgate": a.grad.tolist(), "dup": b.grad.tolist()}])
+def activation():
+    """The activations and their gradients, in f64."""
+    gate = [-1000.0, -90.0, -20.0, -2.5, -1.25, -1e-8, 0.0, 1e-8, 0.5, 3.0, 20.0, 90.0, 1000.0]
+    up, dy = numbers(len(gate), 21, 4.0), torch.tensor(numbers(len(gate), 22), dtype=torch.float64)
+    gelu = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
+    cases = []
+    for name, act, gated in [("silu, gated", torch.nn.functional.silu, True), ("gelu_tanh, gated", gelu, True), ("gelu_tanh", gelu, False)]:
+        x = torch.tensor(gate + (up if gated else []), dtype=torch.float64, requires_grad=True)
+        y = act(x[:len(gate)]) * (x[len(gate):] if gated else 1.0)
+        y.backward(dy)
+        cases.append({"name": name, "x": x.tolist(), "dy": dy.tolist(), "y": y.tolist(), "dx": x.grad.tolist()})
+    write("activation", "torch.nn.functional.silu and gelu(approximate='tanh'), f64", cases)
+
+
+def layer_norm():
+    """Centred normalization with weight and bias, and its gradients, in f64."""
+    cases = []
+    for rows, cols, eps in [(3, 8, 1e-5), (2, 33, 1e-12), (1, 2, 1e-5)]:
+        tensors = [torch.tensor(numbers(n, seed, 2.0), dtype=torch.float64) for n, seed in [(rows * cols, 31), (cols, 32), (cols, 33), (rows * cols, 34)]]
+        x, weight, bias, dy = tensors
+        x = x.view(rows, cols).requires_grad_()
+        weight.requires_grad_(), bias.requires_grad_()
+        y = torch.nn.functional.layer_norm(x, (cols,), weight, bias, eps)
+        y.backward(dy.view(rows, cols))
+        flat = lambda tensor: tensor.detach().flatten().tolist()
+        cases.append({"name": f"{rows} x {cols}", "rows": rows, "cols": cols, "eps": eps, "x": flat(x), "weight": flat(weight), "bias": flat(bias), "dy": flat(dy),
+                      "y": flat(y), "dx": flat(x.grad), "dweight": flat(weight.grad), "dbias": flat(bias.grad)})
+    write("layer_norm", "torch.nn.functional.layer_norm, f64", cases)
 
 
 adamw()
 clip()
 rope()
 rms_norm()
-swiglu()
+activation()
+layer_norm()

@@ -16,13 +16,14 @@ import pathlib
 import re
 import shutil
 import sys
+from typing import NamedTuple
 
 import peft
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 ROOT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "goldens/model")
@@ -65,6 +66,17 @@ STORED = {"tied": torch.bfloat16, "odd": torch.float16}  # the rest is f32
 SHARDED = {"biased"}
 OLD_KEYS = {"rope-linear", "odd"}  # config.json as transformers 4 wrote it: `rope_theta` and `rope_scaling`
 RSLORA = {"biased"}
+
+
+class How(NamedTuple):
+    """What `make` has to know of a variant beyond its files."""
+
+    seed: int
+    in_f64: callable  # the same model in f64 throughout
+    wanted: callable  # names of the weights whose gradients are kept, from the model
+    lengths: list
+    rslora: bool = False
+    attention: str | None = None  # which implementation of attention; None: as transformers chooses
 
 
 def random_model(name, settings, seed):
@@ -123,12 +135,12 @@ def in_f64(model):
     return model.double().eval()
 
 
-def random_pairs(vocabulary, seed):
+def random_pairs(vocabulary, seed, lengths):
     """Pairs of random token ids; a pair's completions differ after their shared first tokens."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda count: torch.randint(3, vocabulary, (count,), generator=generator).tolist()
     pairs = []
-    for prompt, chosen, rejected, shared in LENGTHS:
+    for prompt, chosen, rejected, shared in lengths:
         start = draw(shared)
         chosen_ids, rejected_ids = start + draw(chosen - shared), start + draw(rejected - shared)
         if chosen_ids[shared] == rejected_ids[shared]:
@@ -196,10 +208,15 @@ def make_adapter(model, folder, rank, rslora, seed):
     config_path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
 
 
-def lora_golden(folder, rank, pairs, reference):
+def load(folder, how):
+    """The model of a folder, in f32."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=how.attention)
+
+
+def lora_golden(folder, how, rank, pairs, reference):
     """Scores and gradients under base + adapter; the reference is the base model."""
-    base = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    model = in_f64(PeftModel.from_pretrained(base, folder / f"adapter-r{rank}", is_trainable=True))
+    base = load(folder, how)
+    model = how.in_f64(PeftModel.from_pretrained(base, folder / f"adapter-r{rank}", is_trainable=True))
     sums, facts = score_pairs(model, pairs)
     loss, step = dpo_step(sums, reference)
     loss.backward()
@@ -213,40 +230,41 @@ def lora_golden(folder, rank, pairs, reference):
     return {"scores": facts, **step, "grad_norm": norm}
 
 
-def full_golden(folder, pairs, reference):
+def full_golden(folder, how, pairs, reference):
     """Gradients of full fine-tuning against a reference that is given as numbers."""
-    model = in_f64(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    model = how.in_f64(load(folder, how))
     sums, _ = score_pairs(model, pairs)
     loss, step = dpo_step(sums, reference)
     loss.backward()
+    parameters = dict(model.named_parameters())
+    wanted = [key for key in how.wanted(model) if key in parameters]
+    gradients = {key: parameters[key].grad.float().contiguous() for key in wanted}
+    save_file(gradients, folder / "gradients-full.safetensors")
+    norm = sum(p.grad.pow(2).sum() for p in parameters.values()).sqrt().item()
+    return {"reference": reference, **step, "grad_norm": norm}
+
+
+def some_weights(model):
+    """Weights of a Llama of which the gradients are kept: some of every kind."""
     last = model.config.num_hidden_layers - 1
-    wanted = [
+    return [
         "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight", "model.layers.0.input_layernorm.weight",
         "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.bias",
         f"model.layers.{last}.post_attention_layernorm.weight", f"model.layers.{last}.self_attn.v_proj.weight",
         f"model.layers.{last}.self_attn.o_proj.bias", f"model.layers.{last}.mlp.down_proj.weight",
         f"model.layers.{last}.mlp.gate_proj.bias", f"model.layers.{last}.self_attn.q_proj.bias",
     ]
-    parameters = dict(model.named_parameters())
-    gradients = {key: parameters[key].grad.float().contiguous() for key in wanted if key in parameters}
-    save_file(gradients, folder / "gradients-full.safetensors")
-    norm = sum(p.grad.pow(2).sum() for p in parameters.values()).sqrt().item()
-    return {"reference": reference, **step, "grad_norm": norm}
 
 
-def make(index, name, settings):
-    folder = ROOT / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_model(name, random_model(name, settings, 100 + index), folder)
-    pairs = random_pairs(settings["vocab_size"], 200 + index)
+def make(name, folder, how, vocabulary):
+    """Adapters and values for the model that lies in `folder`."""
+    pairs = random_pairs(vocabulary, 200 + how.seed, how.lengths)
     for rank in (3, 4):
-        base = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        make_adapter(base, folder / f"adapter-r{rank}", rank, name in RSLORA, 300 + 10 * index + rank)
-    plain = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        make_adapter(load(folder, how), folder / f"adapter-r{rank}", rank, how.rslora, 300 + 10 * how.seed + rank)
+    plain = load(folder, how)
     with torch.no_grad():
         _, single = score_pairs(plain, pairs)
-        sums, facts = score_pairs(in_f64(plain), pairs)
+        sums, facts = score_pairs(how.in_f64(plain), pairs)
     for exact, usual in zip(facts, single):  # The f64 forward is transformers' own, but for rounding.
         for side in ("chosen", "rejected"):
             assert abs(exact[side]["logp"] - usual[side]["logp"]) < 2e-4, (name, exact[side], usual[side])
@@ -257,9 +275,9 @@ def make(index, name, settings):
         "beta": BETA,
         "pairs": pairs,
         "base": facts,
-        "r3": lora_golden(folder, 3, pairs, reference),
-        "r4": lora_golden(folder, 4, pairs, reference),
-        "full": full_golden(folder, pairs, shifted),
+        "r3": lora_golden(folder, how, 3, pairs, reference),
+        "r4": lora_golden(folder, how, 4, pairs, reference),
+        "full": full_golden(folder, how, pairs, shifted),
     }
     text = json.dumps(golden, indent=1)
     # Lists of plain numbers go on one line.
@@ -270,7 +288,18 @@ def make(index, name, settings):
     print(f"{name}: {size // 1024} KiB, rms {facts[0]['chosen']['logit_rms']:.2f}, loss {r4['loss']:.4f} {golden['full']['loss']:.4f}, norm {r4['grad_norm']:.3f}")
 
 
+def fresh_folder(name):
+    """An empty folder for a variant."""
+    folder = ROOT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
-for index, (name, settings) in enumerate(VARIANTS.items()):
-    make(index, name, settings)
+if __name__ == "__main__":
+    for index, (name, settings) in enumerate(VARIANTS.items()):
+        folder = fresh_folder(name)
+        save_model(name, random_model(name, settings, 100 + index), folder)
+        make(name, folder, How(index, in_f64, some_weights, LENGTHS, name in RSLORA), settings["vocab_size"])

@@ -65,6 +65,8 @@ fn testing(root: &Path) -> anyhow::Result<String> {
          `none`, which is empty here and an error in Python.\n\n\
          `cargo xtask parity --only greedy --model FOLDER` writes 128 tokens after each of 20 prompts, in \
          f32, always the most likely one; transformers must write the same.\n\n\
+         `cargo xtask parity --only likelihood --model FOLDER|FILE.gguf` reads three texts in f32, each \
+         program with its own tokenizer; ids must be equal, and negative log-likelihoods to 1e-4.\n\n\
          `cargo xtask parity --only objectives` hands log-probabilities to a real `DPOTrainer`, once \
          for each loss that it has with each setting that changes losses, and compares the mean loss, \
          its slope by each token, and the rewards. \

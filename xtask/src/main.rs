@@ -14,7 +14,7 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only templates|greedy|objectives|training|server|gguf] [--model FOLDER] [--data FILE] [--case NAME]
+  parity [--only templates|greedy|likelihood|objectives|training|server|gguf] [--model FOLDER] [--data FILE] [--case NAME]
                     compare templates, generation and losses with transformers and TRL, then train with
                     both from the same point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
                     tiny models are used; `server` asks `trueup serve` with OpenAI's client, `gguf` reads
@@ -70,13 +70,14 @@ fn run() -> anyhow::Result<()> {
 
 /// The options of `parity`.
 fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
-    use parity::Stage::{Gguf, Greedy, Training};
+    use parity::Stage::{Gguf, Greedy, Likelihood, Training};
     let mut asked = parity::Asked::default();
     for option in words.chunks(2) {
         match *option {
             ["--only", "objectives"] => asked.stage = Some(parity::Stage::Objectives),
             ["--only", "templates"] => asked.stage = Some(parity::Stage::Templates),
-            ["--only", "greedy"] => asked.stage = Some(parity::Stage::Greedy),
+            ["--only", "greedy"] => asked.stage = Some(Greedy),
+            ["--only", "likelihood"] => asked.stage = Some(Likelihood),
             ["--only", "training"] => asked.stage = Some(parity::Stage::Training),
             ["--only", "gguf"] => asked.stage = Some(parity::Stage::Gguf),
             ["--only", "server"] => asked.stage = Some(parity::Stage::Server),
@@ -92,12 +93,12 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
     );
     ensure!(
         asked.model.is_none()
-            || asked.stage.is_none_or(|it| [Greedy, Training, Gguf].contains(&it)),
-        "only training, `--only greedy` and `--only gguf` take `--model`"
+            || asked.stage.is_none_or(|it| [Greedy, Likelihood, Training, Gguf].contains(&it)),
+        "only training and `--only greedy|likelihood|gguf` take `--model`"
     );
     ensure!(
-        asked.model.is_some() || asked.stage != Some(Greedy),
-        "`--only greedy` needs `--model`"
+        asked.model.is_some() || !asked.stage.is_some_and(|it| [Greedy, Likelihood].contains(&it)),
+        "`--only greedy` and `--only likelihood` need `--model`"
     );
     if asked.model.is_some() || asked.case.is_some() {
         asked.stage = asked.stage.or(Some(Training));

@@ -28,6 +28,7 @@ mod whole;
 
 pub use dtype::Dtype;
 pub use error::{Error, Result};
+pub use nearest::nearest;
 pub use signature::Signature;
 pub use tensor::{Layout, TensorView};
 pub use whole::write_text;

@@ -7,7 +7,7 @@ const COMPARED_BYTES_MAX: usize = 200;
 const COMPARED_NAMES_MAX: usize = 20_000;
 
 /// Up to three of `names` that are closest to `wanted`, best first.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     if wanted.len() > COMPARED_BYTES_MAX {
         return Vec::new();
     }

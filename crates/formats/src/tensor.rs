@@ -1,6 +1,9 @@
 //! A tensor inside a file.
 
-use crate::{Dtype, Error, Result, convert, gguf::{codes, quants}};
+use crate::{
+    Dtype, Error, Result, convert,
+    gguf::{codes, quants},
+};
 
 /// A tensor as it lies in a file: its description, and its bytes.
 ///

@@ -76,9 +76,8 @@ fn blocks_are_widened_to_the_bit() {
 /// Number `i` of a row from its code and the row's words of scales, as the table of
 /// `gguf::codes` has them.
 fn value_of(dtype: Dtype, i: usize, code: u8, scales: &[u32]) -> f32 {
-    let half = |at: usize| {
-        half::f16::from_bits((scales[at / 2] >> (16 * (at % 2))) as u16).to_f32()
-    };
+    let half =
+        |at: usize| half::f16::from_bits((scales[at / 2] >> (16 * (at % 2))) as u16).to_f32();
     let byte = |at: usize| (scales[at / 4] >> (8 * (at % 4))) as u8;
     let (block, start, q) = (i / 32, i / 256 * 5, f32::from(code));
     match dtype {
@@ -110,7 +109,10 @@ fn codes_and_scales_hold_every_number() {
         let mut codes = vec![0; view.cols()];
         let Some(words) = view.scale_words() else {
             assert!(!dtype.is_quantized());
-            assert!(matches!(view.read_codes(0, &mut codes, &mut []), Err(Error::WrongDtype { .. })));
+            assert!(matches!(
+                view.read_codes(0, &mut codes, &mut []),
+                Err(Error::WrongDtype { .. })
+            ));
             continue;
         };
         let mut scales = vec![7; words];

@@ -66,7 +66,7 @@ fn attend(
     let qkv = Tensor::from_vec(device, rows, heads.qkv_cols(), qkv);
     let width = heads.query * heads.dim;
     let d_out = Tensor::from_vec(device, rows, width, values(rows * width, 4));
-    let shape = Shape { branches: &branches, heads, scale: 0.125 };
+    let shape = Shape { branches: &branches, heads, scoring: attention::Scoring::scaled(0.125) };
     let mut pairs = 0;
     for tree in &branches.trees {
         pairs += tree.prompt * (tree.prompt + 1) / 2;
@@ -99,9 +99,9 @@ fn score(device: &Device, precision: Precision, rows: usize, product: f64) {
     let hidden = Operand::new(device, precision, &hidden);
     let targets: Vec<u32> = (0..rows as u32).map(|row| row * 61 % vocabulary as u32).collect();
     let operations = (2 * rows * vocabulary * width) as f64;
+    let head = head::Head { weight: &weight, logits: head::Logits::PLAIN };
     for want_gradient in [false, true] {
-        let seconds =
-            best(|| drop(head::forward(device, &hidden, &weight, &targets, want_gradient)));
+        let seconds = best(|| drop(head::forward(device, &hidden, head, &targets, want_gradient)));
         let operations = if want_gradient { 2.0 * operations } else { operations };
         let rate = operations / seconds / 1e9;
         let name = format!("head {rows}{}", if want_gradient { " + gradient" } else { "" });

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use kernels::ops::{adamw, residual, rms_norm, rope, swiglu};
+use kernels::ops::{activation, adamw, residual, rms_norm, rope};
 use kernels::{Device, Heads, Precision, Tensor};
 
 const ROWS: usize = 1024;
@@ -67,11 +67,12 @@ fn row_ops(device: &Device) {
 
     let gate_up = numbers(device, ROWS, 2 * FEED_FORWARD, 3.0);
     let dy = numbers(device, ROWS, FEED_FORWARD, 1.0);
-    measure("swiglu::forward", 3 * ROWS * FEED_FORWARD, || {
-        swiglu::forward(device, Precision::F32, &gate_up);
+    let swiglu = activation::Activation { curve: activation::Curve::Silu, is_gated: true };
+    measure("activation::forward", 3 * ROWS * FEED_FORWARD, || {
+        activation::forward(device, Precision::F32, &gate_up, swiglu);
     });
-    measure("swiglu::backward", 5 * ROWS * FEED_FORWARD, || {
-        swiglu::backward(device, &dy, &gate_up);
+    measure("activation::backward", 5 * ROWS * FEED_FORWARD, || {
+        activation::backward(device, &dy, &gate_up, swiglu);
     });
 }
 

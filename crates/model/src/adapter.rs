@@ -31,6 +31,7 @@ impl LoraSettings {
             use_rslora: self.use_rslora,
             target_modules: Some(peft::Targets::List(self.target_names(config))),
             layers_to_transform: self.layers_to_transform.clone().map(Into::into),
+            fan_in_fan_out: config.names.are_linears_turned,
             ..AdapterConfig::default()
         };
         Ok(Adapter { config, tensors, unknown_fields: Vec::new() })
@@ -40,11 +41,17 @@ impl LoraSettings {
     fn target_names(&self, config: &Config) -> Vec<String> {
         match &self.targets {
             Targets::Named(names) => names.clone(),
-            Targets::AllLinear => config
-                .linears()
-                .iter()
-                .map(|linear| linear.0.rsplit('.').next().unwrap_or(linear.0).to_owned())
-                .collect(),
+            Targets::AllLinear => {
+                let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
+                let mut names: Vec<String> = Vec::new();
+                for linear in &config.linears {
+                    let name = last(linear.name);
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+                names
+            }
         }
     }
 }
@@ -111,16 +118,12 @@ impl Policy {
         let slots = self.arena().slots().to_vec();
         for (index, slot) in slots.iter().enumerate() {
             let (shape, values) = read(&slot.name)?;
-            if shape != slot.shape {
-                return Err(Error::AdapterMismatch {
-                    path: origin.into(),
-                    reason: format!(
-                        "`{}` has shape {shape:?} in place of {:?}",
-                        slot.name, slot.shape
-                    ),
-                });
+            let wanted = slot.file_shape();
+            if shape != wanted {
+                let reason = format!("`{}` has shape {shape:?} in place of {wanted:?}", slot.name);
+                return Err(Error::AdapterMismatch { path: origin.into(), reason });
             }
-            self.arena_mut().value_mut(index).copy_from_slice(&values);
+            self.arena_mut().set_file_value(index, &values);
         }
         self.sync();
         Ok(())

@@ -1,7 +1,7 @@
 //! Every trainable number in one flat array, so that the optimizer, the gradient norm and a
 //! checkpoint each are one pass.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 /// Where a trainable tensor lies in the arena.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,19 @@ pub struct Slot {
     pub shape: Vec<usize>,
     /// Whether weight decay acts on it; not on biases and norms.
     pub decay: bool,
+    /// Whether files have it the other way, inputs first.
+    pub is_turned: bool,
+}
+
+impl Slot {
+    /// Its shape in files.
+    pub fn file_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.is_turned {
+            shape.reverse();
+        }
+        shape
+    }
 }
 
 /// All trainable tensors and their gradients.
@@ -40,8 +53,32 @@ impl Arena {
         self.values.extend_from_slice(values);
         self.gradients.resize(self.values.len(), 0.0);
         let range = start..self.values.len();
-        self.slots.push(Slot { name, range, shape: shape.to_vec(), decay });
+        self.slots.push(Slot { name, range, shape: shape.to_vec(), decay, is_turned: false });
         self.slots.len() - 1
+    }
+
+    /// Says that files have a matrix inputs first.
+    pub(crate) fn turn(&mut self, slot: usize) {
+        self.slots[slot].is_turned = true;
+    }
+
+    /// The values of a tensor as files have them.
+    pub fn file_value(&self, slot: usize) -> Cow<'_, [f32]> {
+        match (self.slots[slot].is_turned, self.slots[slot].shape.as_slice()) {
+            (true, &[rows, cols]) => Cow::Owned(transposed(self.value(slot), (rows, cols))),
+            _ => Cow::Borrowed(self.value(slot)),
+        }
+    }
+
+    /// Overwrites a tensor with values as files have them.
+    pub(crate) fn set_file_value(&mut self, slot: usize, values: &[f32]) {
+        match (self.slots[slot].is_turned, self.slots[slot].shape.as_slice()) {
+            (true, &[rows, cols]) => {
+                let values = transposed(values, (cols, rows));
+                self.value_mut(slot).copy_from_slice(&values);
+            }
+            _ => self.value_mut(slot).copy_from_slice(values),
+        }
     }
 
     /// The tensors, in the order of the arena.
@@ -82,4 +119,9 @@ impl Arena {
     pub fn clear_gradients(&mut self) {
         self.gradients.fill(0.0);
     }
+}
+
+/// The columns of a matrix `[rows, cols]`, one after the other.
+fn transposed(values: &[f32], (rows, cols): (usize, usize)) -> Vec<f32> {
+    (0..cols).flat_map(|col| (0..rows).map(move |row| values[row * cols + col])).collect()
 }

@@ -38,7 +38,7 @@ impl<'a> Context<'a> {
 /// The most linears of a group.
 const GROUP_MAX: usize = 3;
 
-/// The same for the decoder that is asked.
+/// How queries, keys and values divide into heads.
 pub(crate) fn heads(ctx: &Context<'_>) -> Heads {
     decoder_heads(&ctx.decoder.config)
 }
@@ -48,12 +48,17 @@ pub(crate) fn decoder_heads(config: &Config) -> Heads {
     Heads { query: config.heads, key_value: config.kv_heads, dim: config.head_dim }
 }
 
-/// How attention takes the rows.
-pub(crate) fn attention_shape<'a>(ctx: &Context<'a>) -> attention::Shape<'a> {
-    attention::Shape { branches: ctx.branches, heads: heads(ctx), scale: score_scale(ctx) }
+/// How the attention of a block takes the rows.
+pub(crate) fn attention_shape<'a>(ctx: &Context<'a>, layer: usize) -> attention::Shape<'a> {
+    let scoring = scoring(&ctx.decoder.config, layer);
+    attention::Shape { branches: ctx.branches, heads: heads(ctx), scoring }
 }
 
-/// What attention scores are multiplied by.
-pub(crate) fn score_scale(ctx: &Context<'_>) -> f32 {
-    1.0 / (ctx.decoder.config.head_dim as f32).sqrt()
+/// How the attention scores of a block are made.
+pub(crate) fn scoring(config: &Config, layer: usize) -> attention::Scoring {
+    attention::Scoring {
+        scale: config.score_scale,
+        softcap: config.score_softcap,
+        window: config.blocks[layer].window,
+    }
 }

@@ -5,22 +5,24 @@ use kernels::{
     ops::{linear, rope},
 };
 
-use crate::{Arena, Config};
+use crate::{Arena, BlockShape, Config};
 
-/// A decoder of the Llama family.
+/// A decoder.
 pub struct Decoder {
     /// Shape and constants.
     pub config: Config,
     /// The token table `[vocabulary, hidden]`; also the head where that is tied.
     pub embedding: Trainable<Weight>,
+    /// The table of positions `[context, hidden]`, where they are learned.
+    pub positions: Option<Trainable<Weight>>,
     /// The blocks, first to last.
     pub blocks: Vec<Block>,
-    /// Weight of the norm before the head.
-    pub norm: Trainable<Vec<f32>>,
+    /// The norm before the head.
+    pub norm: Norm,
     /// The head `[vocabulary, hidden]`, unless it is the token table.
     pub head: Option<Trainable<Weight>>,
-    /// Rotary frequencies.
-    pub rope: rope::Table,
+    /// Rotary frequencies, as [`Config::ropes`] orders them.
+    pub ropes: Vec<rope::Table>,
 }
 
 /// A tensor, and its slot in the arena if it is trained in full.
@@ -37,20 +39,59 @@ impl<T> Trainable<T> {
     }
 }
 
-/// One block: attention and a gated feed-forward, each behind a norm.
+/// The weights of a norm.
+pub struct Norm {
+    /// What columns are multiplied by, as the kernels read it.
+    pub weight: Trainable<Vec<f32>>,
+    /// What is added afterwards, where something is.
+    pub bias: Option<Trainable<Vec<f32>>>,
+    /// By how much the weight is larger than what is stored and trained.
+    pub offset: f32,
+}
+
+impl Norm {
+    /// Brings the weights up to date with the arena.
+    pub(crate) fn sync(&mut self, arena: &Arena) {
+        if let Some(slot) = self.weight.slot {
+            for (value, stored) in self.weight.value.iter_mut().zip(arena.value(slot)) {
+                *value = stored + self.offset;
+            }
+        }
+        if let Some((slot, bias)) = self.bias.as_mut().and_then(|bias| Some((bias.slot?, bias))) {
+            bias.value.copy_from_slice(arena.value(slot));
+        }
+    }
+
+    /// Whether it is trained.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.weight.slot.is_some()
+    }
+}
+
+/// One block: attention and a feed-forward, each behind a norm.
 pub struct Block {
-    /// Weight of the norm before attention.
-    pub attention_norm: Trainable<Vec<f32>>,
-    /// Weight of the norm before the feed-forward.
-    pub mlp_norm: Trainable<Vec<f32>>,
-    /// q, k, v, o, gate, up, down, as [`Config::linears`] orders them.
-    pub linears: [Linear; 7],
+    /// What sets it apart from others.
+    pub shape: BlockShape,
+    /// The norm before attention.
+    pub attention_norm: Norm,
+    /// The norm of what attention gives, where there is one.
+    pub post_attention_norm: Option<Norm>,
+    /// The norm before the feed-forward.
+    pub mlp_norm: Norm,
+    /// The norm of what the feed-forward gives, where there is one.
+    pub post_mlp_norm: Option<Norm>,
+    /// The norms of query heads and of key heads, where there are such.
+    pub head_norms: Option<[Norm; 2]>,
+    /// The linears, as [`Config::linears`] orders them.
+    pub linears: Vec<Linear>,
 }
 
 /// A linear map with an optional bias, and what of it is trained.
 pub struct Linear {
     /// Its full name in a Hugging Face checkpoint, without `.weight`.
     pub name: String,
+    /// The group that it is computed with.
+    pub(crate) group: Group,
     /// The weight `[out, in]`.
     pub weight: Weight,
     /// The bias `[out]`.
@@ -85,13 +126,13 @@ pub enum Trained {
 }
 
 /// A group of linears that read the same input and are computed as one operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
     /// Queries, keys and values.
     Qkv,
     /// The attention's output.
     Output,
-    /// Gate and up.
+    /// Gate and up; up alone where nothing is gated.
     GateUp,
     /// Down.
     Down,
@@ -104,12 +145,25 @@ impl Group {
 
 impl Block {
     pub(crate) fn group(&self, group: Group) -> &[Linear] {
-        match group {
-            Group::Qkv => &self.linears[0..3],
-            Group::Output => &self.linears[3..4],
-            Group::GateUp => &self.linears[4..6],
-            Group::Down => &self.linears[6..7],
-        }
+        let start = self.linears.partition_point(|linear| linear.group < group);
+        let end = self.linears.partition_point(|linear| linear.group <= group);
+        &self.linears[start..end]
+    }
+
+    /// All norms that there are.
+    pub(crate) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let whole = [&self.attention_norm, &self.mlp_norm];
+        let after = [&self.post_attention_norm, &self.post_mlp_norm];
+        let of_heads = self.head_norms.iter().flatten();
+        whole.into_iter().chain(after.into_iter().flatten()).chain(of_heads)
+    }
+
+    /// All norms that there are.
+    pub(crate) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        let whole = [&mut self.attention_norm, &mut self.mlp_norm];
+        let after = [&mut self.post_attention_norm, &mut self.post_mlp_norm];
+        let of_heads = self.head_norms.iter_mut().flatten();
+        whole.into_iter().chain(after.into_iter().flatten()).chain(of_heads)
     }
 }
 

@@ -30,6 +30,20 @@ pub enum Error {
     Architecture {
         /// Its name in the file.
         name: String,
+        /// The names that are supported.
+        known: Vec<&'static str>,
+    },
+    /// A family for which no GGUF file can be written from a folder.
+    #[error("a GGUF file of a `{family}` model cannot be made from a folder")]
+    NoGguf {
+        /// The family, as `model_type` names it.
+        family: &'static str,
+    },
+    /// A family for which no folder can be written from a GGUF file.
+    #[error("a folder of a `{family}` model cannot be made from a GGUF file")]
+    NoFolder {
+        /// The family, as `model_type` names it.
+        family: &'static str,
     },
     /// A setting of the configuration changes the computation in a way that is not supported.
     #[error("`{key} = {value}` in `{}` is not supported", path.display())]
@@ -154,9 +168,15 @@ impl Error {
                 "put it into its base with `trueup fuse --adapter {} --output DIR` and take that, or name the base as the model and this as its adapter",
                 path.display()
             )),
-            Self::Architecture { .. } => {
-                Some("the Llama family is supported: `LlamaForCausalLM`, GGUF `llama`".into())
+            Self::Architecture { name, known } => {
+                let nearest = formats::nearest(name, known.iter().copied());
+                let nearest = nearest.first().map(|name| format!("; the nearest is `{name}`"));
+                Some(format!("supported are {}{}", known.join(", "), nearest.unwrap_or_default()))
             }
+            Self::NoGguf { .. } => {
+                Some("write a folder with `--format safetensors`, and convert that".into())
+            }
+            Self::NoFolder { .. } => Some("write GGUF, or start from the model's folder".into()),
             Self::Setting { .. }
             | Self::Config { .. }
             | Self::Json { .. }

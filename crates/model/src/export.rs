@@ -30,11 +30,11 @@ pub fn write_folder(policy: &Policy, checkpoint: &Checkpoint, folder: &Path) -> 
         .map(|slot| safetensors::Layout {
             name: slot.name.clone(),
             dtype: Dtype::F32,
-            shape: slot.shape.clone(),
+            shape: slot.file_shape(),
         })
         .collect();
     safetensors::write_with(folder.join(safetensors::MODEL_FILE), &layouts, &metadata(), |index| {
-        Ok::<_, Error>(Cow::Owned(little_endian(arena.value(index))))
+        Ok::<_, Error>(Cow::Owned(little_endian(&arena.file_value(index))))
     })
 }
 
@@ -59,17 +59,23 @@ pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>,
 
 /// The `config.json` of a model that came without one.
 fn config_from(path: &Path, config: &Config) -> Result<Map<String, Value>, Error> {
-    let scaling = match &config.rope_scaling {
+    let rope = match config.ropes.as_slice() {
+        [rope] if config.family == "llama" => rope,
+        _ => return Err(Error::NoFolder { family: config.family }),
+    };
+    let has_bias =
+        |name: &str| config.linears.iter().any(|linear| linear.name == name && linear.has_bias);
+    let scaling = match &rope.scaling {
         RopeScaling::None => Value::Null,
         RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+        RopeScaling::Ramp { factor, low_freq_factor, high_freq_factor, original_context } => {
             json!({
                 "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
                 "high_freq_factor": high_freq_factor,
                 "original_max_position_embeddings": original_context,
             })
         }
-        RopeScaling::Factors(_) => {
+        RopeScaling::Factors(_) | RopeScaling::ByLength { .. } => {
             return Err(Error::Config {
                 path: path.into(),
                 reason: "its rotary factors have no counterpart in a Hugging Face configuration"
@@ -79,7 +85,7 @@ fn config_from(path: &Path, config: &Config) -> Result<Map<String, Value>, Error
     };
     let value = json!({
         "architectures": ["LlamaForCausalLM"],
-        "attention_bias": config.attention_bias,
+        "attention_bias": has_bias("self_attn.q_proj"),
         "bos_token_id": config.bos,
         "eos_token_id": config.eos,
         "head_dim": config.head_dim,
@@ -87,14 +93,14 @@ fn config_from(path: &Path, config: &Config) -> Result<Map<String, Value>, Error
         "hidden_size": config.hidden,
         "intermediate_size": config.intermediate,
         "max_position_embeddings": config.context,
-        "mlp_bias": config.mlp_bias,
+        "mlp_bias": has_bias("mlp.gate_proj"),
         "model_type": "llama",
         "num_attention_heads": config.heads,
-        "num_hidden_layers": config.layers,
+        "num_hidden_layers": config.layers(),
         "num_key_value_heads": config.kv_heads,
         "rms_norm_eps": config.norm_eps,
         "rope_scaling": scaling,
-        "rope_theta": config.rope_theta,
+        "rope_theta": rope.theta,
         "tie_word_embeddings": config.tied,
         "vocab_size": config.vocabulary,
     });

@@ -33,10 +33,11 @@ impl LoraSettings {
     ///
     /// A name or a layer that the decoder does not have.
     pub fn modules(&self, config: &Config) -> Result<Vec<(String, usize, usize)>, Error> {
-        let linears = config.linears();
+        let linears = &config.linears;
         let short = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
         if let Targets::Named(names) = &self.targets {
-            let known: Vec<String> = linears.iter().map(|linear| short(linear.0)).collect();
+            let mut known: Vec<String> = linears.iter().map(|linear| short(linear.name)).collect();
+            known.dedup();
             if let Some(name) = names.iter().find(|name| !known.contains(name)) {
                 return Err(Error::NoSuchModule { name: name.clone(), known });
             }
@@ -48,23 +49,21 @@ impl LoraSettings {
         };
         Ok(layers
             .into_iter()
-            .flat_map(|layer| linears.iter().map(move |linear| (layer, *linear)))
-            .filter(|(_, linear)| chosen(linear.0))
-            .map(|(layer, (name, out, input, _))| {
-                (format!("model.layers.{layer}.{name}"), out, input)
-            })
+            .flat_map(|layer| linears.iter().map(move |linear| (layer, linear)))
+            .filter(|(_, linear)| chosen(linear.name))
+            .map(|(layer, it)| (config.in_block(layer, it.name), it.outputs, it.inputs))
             .collect())
     }
 
     fn layers(&self, config: &Config) -> Result<Vec<usize>, Error> {
         let Some(layers) = &self.layers_to_transform else {
-            return Ok((0..config.layers).collect());
+            return Ok((0..config.layers()).collect());
         };
         let mut layers = layers.clone();
         layers.sort_unstable();
         layers.dedup();
-        match layers.iter().find(|layer| **layer >= config.layers) {
-            Some(layer) => Err(Error::NoSuchLayer { layer: *layer, layers: config.layers }),
+        match layers.iter().find(|layer| **layer >= config.layers()) {
+            Some(layer) => Err(Error::NoSuchLayer { layer: *layer, layers: config.layers() }),
             None => Ok(layers),
         }
     }

@@ -6,13 +6,16 @@
 
 use kernels::{
     Branches, Operand, Tensor,
-    ops::{attention, embedding, linear, residual, rms_norm, rope, rows, swiglu},
+    ops::{
+        activation, attention, embedding, head, head_norm, linear, residual, rms_norm, rope, rows,
+    },
 };
 
 use crate::{
     Config, Error, Policy,
-    context::{Context, decoder_heads, score_scale},
-    decoder::Group,
+    context::{Context, decoder_heads, scoring},
+    decoder::{Group, Norm},
+    norms,
 };
 
 /// Rows whose logits are held at once: those of a whole prompt would be larger than the model.
@@ -31,7 +34,7 @@ impl Past {
     /// Nothing was read yet.
     pub fn new(config: &Config) -> Self {
         let heads = decoder_heads(config);
-        Self { caches: vec![attention::KvCache::new(heads); config.layers], length: 0 }
+        Self { caches: vec![attention::KvCache::new(heads); config.layers()], length: 0 }
     }
 
     /// Number of tokens read so far.
@@ -114,14 +117,16 @@ impl Policy {
         for (past, token) in pasts.iter().zip(tokens) {
             self.check_readable(past, &[*token])?;
         }
-        let positions: Vec<u32> = pasts.iter().map(|past| past.length as u32).collect();
+        let short = self.config().short_context();
+        let positions: Vec<u32> =
+            pasts.iter().flat_map(|past| positions(past.length..past.length + 1, short)).collect();
         let ctx = self.context(&positions, &NO_BRANCHES, (adapter, None));
-        let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
+        let mut x = embedded(&ctx, tokens);
         for layer in 0..ctx.decoder.blocks.len() {
             let mut caches: Vec<_> = pasts.iter_mut().map(|past| &mut past.caches[layer]).collect();
             x = block(&ctx, &x, layer, |qkv| {
-                let scale = score_scale(&ctx);
-                attention::decode_each(ctx.device, ctx.precision, qkv, &mut caches, scale)
+                let scoring = scoring(&ctx.decoder.config, layer);
+                attention::decode_each(ctx.device, ctx.precision, qkv, &mut caches, scoring)
             });
         }
         for past in pasts.iter_mut() {
@@ -147,12 +152,13 @@ impl Policy {
     fn read_on(&self, past: &mut Past, tokens: &[u32], adapter: bool) -> Result<Tensor, Error> {
         self.check_readable(past, tokens)?;
         let total = past.length + tokens.len();
-        let positions: Vec<u32> = (past.length as u32..total as u32).collect();
+        let positions = positions(past.length..total, self.config().short_context());
         let ctx = self.context(&positions, &NO_BRANCHES, (adapter, None));
-        let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
+        let mut x = embedded(&ctx, tokens);
         for (layer, cache) in past.caches.iter_mut().enumerate() {
             x = block(&ctx, &x, layer, |qkv| {
-                attention::decode(ctx.device, ctx.precision, qkv, cache, score_scale(&ctx))
+                let scoring = scoring(&ctx.decoder.config, layer);
+                attention::decode(ctx.device, ctx.precision, qkv, cache, scoring)
             });
         }
         past.length = total;
@@ -163,6 +169,36 @@ impl Policy {
 /// Sequences in the making have none.
 static NO_BRANCHES: Branches = Branches { trees: Vec::new() };
 
+/// The positions of some places of a sequence that ends behind them, marked where it is long.
+pub(crate) fn positions(places: std::ops::Range<usize>, short: Option<usize>) -> Vec<u32> {
+    let is_long = short.is_some_and(|short| short < places.end);
+    let mark = if is_long { rope::LONG } else { 0 };
+    places.map(|place| place as u32 | mark).collect()
+}
+
+/// Token rows `[T, hidden]`, as the first block reads them.
+pub(crate) fn embedded(ctx: &Context<'_>, tokens: &[u32]) -> Tensor {
+    let mut x = embedding::forward(ctx.device, &ctx.decoder.embedding.value, tokens);
+    if ctx.decoder.config.embedding_scale.to_bits() != 1.0_f32.to_bits() {
+        residual::scale(ctx.device, &mut x, ctx.decoder.config.embedding_scale);
+    }
+    if let Some(table) = &ctx.decoder.positions {
+        let places = embedding::forward(ctx.device, &table.value, ctx.positions);
+        residual::add(ctx.device, &mut x, &places);
+    }
+    x
+}
+
+/// `x` and what a block makes of it, in the memory of the latter.
+pub(crate) fn add_output(ctx: &Context<'_>, output: &mut Tensor, x: &Tensor) {
+    let scale = ctx.decoder.config.residual_scale;
+    if scale.to_bits() == 1.0_f32.to_bits() {
+        residual::add(ctx.device, output, x);
+    } else {
+        residual::scale_and_add(ctx.device, output, scale, x);
+    }
+}
+
 /// A block; `mix` attends from turned queries, keys and values.
 fn block(
     ctx: &Context<'_>,
@@ -171,22 +207,34 @@ fn block(
     mix: impl FnOnce(&Tensor) -> Operand,
 ) -> Tensor {
     let block = &ctx.decoder.blocks[layer];
-    let eps = ctx.decoder.config.norm_eps;
-    let (normed, _) =
-        rms_norm::forward(ctx.device, ctx.precision, x, &block.attention_norm.value, eps);
+    let config = &ctx.decoder.config;
+    let (normed, _) = norms::forward(ctx, x, &block.attention_norm);
     let mut qkv = project(ctx, &normed, layer, Group::Qkv);
-    let heads = decoder_heads(&ctx.decoder.config);
-    rope::forward(ctx.device, &mut qkv, heads, &ctx.decoder.rope, ctx.positions);
+    let heads = decoder_heads(config);
+    if let Some([q, k]) = &block.head_norms {
+        let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
+        (qkv, _) = head_norm::forward(ctx.device, &qkv, heads, weights, config.norm_eps);
+    }
+    if let Some(table) = block.shape.rope.map(|rope| &ctx.decoder.ropes[rope]) {
+        rope::forward(ctx.device, &mut qkv, heads, table, ctx.positions);
+    }
     let mixed = mix(&qkv);
     let mut sum = project(ctx, &mixed, layer, Group::Output);
-    residual::add(ctx.device, &mut sum, x);
-    let (normed, _) =
-        rms_norm::forward(ctx.device, ctx.precision, &sum, &block.mlp_norm.value, eps);
-    let gate_up = project(ctx, &normed, layer, Group::GateUp);
-    let gated = swiglu::forward(ctx.device, ctx.precision, &gate_up);
-    let mut out = project(ctx, &gated, layer, Group::Down);
-    residual::add(ctx.device, &mut out, &sum);
+    normalize_output(ctx, &mut sum, block.post_attention_norm.as_ref());
+    add_output(ctx, &mut sum, x);
+    let (normed, _) = norms::forward(ctx, &sum, &block.mlp_norm);
+    let inner = project(ctx, &normed, layer, Group::GateUp);
+    let bent = activation::forward(ctx.device, ctx.precision, &inner, config.activation);
+    let mut out = project(ctx, &bent, layer, Group::Down);
+    normalize_output(ctx, &mut out, block.post_mlp_norm.as_ref());
+    add_output(ctx, &mut out, &sum);
     out
+}
+
+fn normalize_output(ctx: &Context<'_>, output: &mut Tensor, norm: Option<&Norm>) {
+    let Some(norm) = norm else { return };
+    let eps = ctx.decoder.config.norm_eps;
+    (*output, _) = rms_norm::forward_exact(ctx.device, output, &norm.weight.value, eps);
 }
 
 fn project(ctx: &Context<'_>, x: &Operand, layer: usize, group: Group) -> Tensor {
@@ -196,9 +244,10 @@ fn project(ctx: &Context<'_>, x: &Operand, layer: usize, group: Group) -> Tensor
 /// The logits of some rows.
 fn logits(ctx: &Context<'_>, x: &Tensor, index: &[u32]) -> Tensor {
     let picked = rows::gather(ctx.device, x, index);
-    let eps = ctx.decoder.config.norm_eps;
-    let (hidden, _) =
-        rms_norm::forward(ctx.device, ctx.precision, &picked, &ctx.decoder.norm.value, eps);
-    let head = linear::Projection { weight: ctx.decoder.head_weight(), bias: None, lora: None };
-    linear::forward(ctx.device, &hidden, &[head]).0
+    let (hidden, _) = norms::forward(ctx, &picked, &ctx.decoder.norm);
+    let projection =
+        linear::Projection { weight: ctx.decoder.head_weight(), bias: None, lora: None };
+    let mut products = linear::forward(ctx.device, &hidden, &[projection]).0;
+    head::bend(ctx.device, &mut products, ctx.decoder.config.logits);
+    products
 }

@@ -85,20 +85,20 @@ impl TrainedSize {
 /// bits.
 pub fn packed_bytes(checkpoint: &Checkpoint, weights: Weights) -> Option<u64> {
     let config = checkpoint.config();
-    let linears = (0..config.layers).flat_map(|layer| {
-        let of_layer = move |(name, out, input, _)| {
-            (format!("model.layers.{layer}.{name}.weight"), out, input, weights.load_in_4bit)
-        };
-        config.linears().map(of_layer)
+    let linears = (0..config.layers()).flat_map(|layer| {
+        config.linears.iter().map(move |shape| {
+            let name = format!("{}.weight", config.in_block(layer, shape.name));
+            (name, [shape.outputs, shape.inputs], weights.load_in_4bit)
+        })
     });
-    let mut tables = vec!["model.embed_tokens.weight"];
-    if !config.tied {
-        tables.push("lm_head.weight");
-    }
-    let of_table = |name: &str| (name.to_owned(), config.vocabulary, config.hidden, false);
+    let head = (!config.tied).then_some((config.names.head, config.vocabulary));
+    let tables = [(config.names.embedding, config.vocabulary)].into_iter().chain(head);
+    let positions = config.names.positions.map(|name| (name, config.context));
+    let tables =
+        tables.chain(positions).map(|(name, rows)| (name.to_owned(), [rows, config.hidden], false));
     let mut is_packed = false;
     let mut bytes = 0;
-    for (name, out, input, four_bit) in linears.chain(tables.into_iter().map(of_table)) {
+    for (name, [out, input], four_bit) in linears.chain(tables) {
         let rows = checkpoint.rows(&name, [out, input]).ok()?;
         let stored = if four_bit { LowBit::Nf4.fits(input) } else { rows.low_bit() };
         is_packed |= stored.is_some();
@@ -118,8 +118,8 @@ pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
         (Precision::F32, true) => 4,
         (Precision::F32, false) => load.stored_bytes,
     };
-    let kept_layers = if load.recompute { 1 } else { config.layers };
-    let block_inputs = if load.recompute { config.layers * config.hidden * 4 } else { 0 };
+    let kept_layers = if load.recompute { 1 } else { config.layers() };
+    let block_inputs = if load.recompute { config.layers() * config.hidden * 4 } else { 0 };
     let per_token = kept_layers * block_bytes(config, load) + block_inputs;
     let widest = 3 * config.intermediate.max(config.qkv_width()) + 4 * config.hidden;
     MemoryPlan {
@@ -136,8 +136,12 @@ fn block_bytes(config: &Config, load: &Load) -> usize {
         Precision::Bf16 => 2,
         Precision::F32 => 4,
     };
-    let (d, f) = (config.hidden, config.intermediate);
-    let floats = 2 * d + config.qkv_width() + config.heads + 2 * f;
+    let (d, qkv) = (config.hidden, config.qkv_width());
+    // What goes into a norm of outputs or of heads is kept beside what comes out.
+    let post_norms = [config.names.post_attention_norm, config.names.post_mlp_norm];
+    let normed =
+        post_norms.iter().flatten().count() * d + config.names.head_norms.map_or(0, |_| qkv);
+    let floats = 2 * d + qkv + config.heads + config.activation_width() + normed;
     // Normed and gated values are made again in backward.
     let operands = config.attention_width() + 7 * load.trained.rank;
     4 * floats + operand * operands

@@ -1,6 +1,7 @@
 //! The model in training: a decoder, its trainable tensors, and the pass forward and back.
 
 use std::{
+    borrow::Cow,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -12,10 +13,10 @@ use kernels::{
 };
 
 use crate::{
-    Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, MicroBatch, RopeScaling,
-    Scores,
+    Arena, Checkpoint, Coefficient, Config, Decoder, Dropout, Error, LinearShape, MicroBatch,
+    NormKind, RopeScaling, RopeShape, Scores,
     context::Context,
-    decoder::{Block, Linear, Trainable, Trained},
+    decoder::{self, Block, Linear, Trainable, Trained},
     tape::{Norm, Tape, Var},
     weights::TensorRows,
 };
@@ -198,8 +199,8 @@ impl Policy {
     pub fn sync(&mut self) {
         let (arena, device) = (&self.arena, &self.device);
         for block in &mut self.decoder.blocks {
-            for norm in [&mut block.attention_norm, &mut block.mlp_norm] {
-                sync_vector(arena, norm);
+            for norm in block.norms_mut() {
+                norm.sync(arena);
             }
             for linear in &mut block.linears {
                 if let Trained::Full { weight, bias } = linear.trained {
@@ -210,8 +211,9 @@ impl Policy {
                 }
             }
         }
-        sync_vector(arena, &mut self.decoder.norm);
-        for table in std::iter::once(&mut self.decoder.embedding).chain(&mut self.decoder.head) {
+        self.decoder.norm.sync(arena);
+        let tables = std::iter::once(&mut self.decoder.embedding).chain(&mut self.decoder.head);
+        for table in tables.chain(&mut self.decoder.positions) {
             if let Some(slot) = table.slot {
                 table.value.repack_from(device, arena.value(slot));
             }
@@ -256,8 +258,9 @@ impl Policy {
 
     fn pass(&self, batch: &MicroBatch, adapter: bool, record: bool) -> Result<Pending, Error> {
         self.check_tokens(batch)?;
+        let positions = self.positions(batch);
         let how = (adapter, batch.dropout.as_ref());
-        let ctx = self.context(&batch.positions, &batch.branches, how);
+        let ctx = self.context(&positions, &batch.branches, how);
         let mut tape = Tape::new(record);
         let mut x = tape.embed(&ctx, &batch.tokens);
         for layer in 0..self.decoder.blocks.len() {
@@ -268,13 +271,7 @@ impl Policy {
         drop(x);
         let hidden = tape.norm(&ctx, &last, Norm::Final);
         let targets: Vec<u32> = batch.scored.iter().map(|scored| scored.target).collect();
-        let mut out = head::forward(
-            &self.device,
-            &hidden.value,
-            self.decoder.head_weight(),
-            &targets,
-            record,
-        );
+        let mut out = head::forward(&self.device, &hidden.value, self.head(), &targets, record);
         let scores = Scores::collect(batch, &out);
         let gradient = out.gradient.take();
         Ok(Pending { tape, last, hidden, gradient, lse: out.lse, scores })
@@ -308,17 +305,40 @@ impl Policy {
                 lse: &pending.lse,
                 coefficients: &of_row,
             };
-            let weight = self.decoder.head_weight();
-            head::backward_weight(&self.device, weight, scored, &mut gradients[range]);
+            head::backward_weight(&self.device, self.head(), scored, &mut gradients[range]);
         }
         if let Some(unscaled) = pending.gradient {
             let seed = head::backward_hidden(&self.device, unscaled, &of_row);
             let how = (true, batch.dropout.as_ref());
-            let ctx = self.context(&batch.positions, &batch.branches, how);
+            let positions = self.positions(batch);
+            let ctx = self.context(&positions, &batch.branches, how);
             drop(pending.last);
             pending.tape.backward(&ctx, pending.hidden.id(), seed, &mut gradients);
         }
         self.arena.gradients = gradients;
+    }
+
+    /// The head with what becomes of its products.
+    fn head(&self) -> head::Head<'_> {
+        head::Head { weight: self.decoder.head_weight(), logits: self.decoder.config.logits }
+    }
+
+    /// The positions of a micro-batch, marked in trees with a sequence longer than the first
+    /// context where that changes the frequencies.
+    fn positions<'a>(&self, batch: &'a MicroBatch) -> Cow<'a, [u32]> {
+        let Some(short) = self.decoder.config.short_context() else {
+            return Cow::Borrowed(&batch.positions);
+        };
+        let mut positions = batch.positions.clone();
+        for tree in &batch.branches.trees {
+            let longest = tree.prompt + tree.completions.iter().max().copied().unwrap_or(0);
+            if short < longest {
+                for position in &mut positions[tree.start..tree.start + tree.rows()] {
+                    *position |= rope::LONG;
+                }
+            }
+        }
+        Cow::Owned(positions)
     }
 
     fn check_tokens(&self, batch: &MicroBatch) -> Result<(), Error> {
@@ -330,13 +350,14 @@ impl Policy {
                 return Err(Error::Token { id, vocabulary });
             }
         }
-        Ok(())
-    }
-}
-
-fn sync_vector(arena: &Arena, vector: &mut Trainable<Vec<f32>>) {
-    if let Some(slot) = vector.slot {
-        vector.value.copy_from_slice(arena.value(slot));
+        // A table of positions ends; frequencies do not.
+        let context = self.decoder.config.context;
+        match batch.positions.iter().max() {
+            Some(last) if self.decoder.positions.is_some() && context <= *last as usize => {
+                Err(Error::TooLong { tokens: *last as usize + 1, context })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -353,48 +374,72 @@ impl Loader<'_> {
     fn decoder(&mut self) -> Result<Decoder, Error> {
         let config = self.checkpoint.config().clone();
         let (vocabulary, hidden) = (config.vocabulary, config.hidden);
-        let embedding = self.table("model.embed_tokens.weight", vocabulary, hidden)?;
-        let blocks =
-            (0..config.layers).map(|layer| self.block(&config, layer)).collect::<Result<_, _>>()?;
-        let norm = self.norm("model.norm.weight", hidden)?;
+        let embedding = self.table(config.names.embedding, vocabulary, hidden)?;
+        let of_positions = |name| self.table(name, config.context, hidden);
+        let positions = config.names.positions.map(of_positions).transpose()?;
+        let blocks = (0..config.layers())
+            .map(|layer| self.block(&config, layer))
+            .collect::<Result<_, _>>()?;
+        let norm = self.norm(&config, config.names.norm, hidden)?;
         let head = if config.tied {
             None
         } else {
-            Some(self.table("lm_head.weight", vocabulary, hidden)?)
+            Some(self.table(config.names.head, vocabulary, hidden)?)
         };
-        let rope = rope_table(&config);
-        Ok(Decoder { config, embedding, blocks, norm, head, rope })
+        let ropes = config.ropes.iter().map(|rope| rope_table(rope)).collect();
+        Ok(Decoder { config, embedding, positions, blocks, norm, head, ropes })
     }
 
     fn block(&mut self, config: &Config, layer: usize) -> Result<Block, Error> {
-        let prefix = format!("model.layers.{layer}");
-        let attention_norm =
-            self.norm(&format!("{prefix}.input_layernorm.weight"), config.hidden)?;
-        let mlp_norm =
-            self.norm(&format!("{prefix}.post_attention_layernorm.weight"), config.hidden)?;
-        let [q, k, v, o, gate, up, down] = config.linears().map(|(name, out, input, bias)| {
-            self.linear(format!("{prefix}.{name}"), [out, input], bias)
-        });
-        let linears = [q?, k?, v?, o?, gate?, up?, down?];
-        Ok(Block { attention_norm, mlp_norm, linears })
+        let names = &config.names;
+        let mut norm = |name: &str, width| self.norm(config, &config.in_block(layer, name), width);
+        let attention_norm = norm(names.attention_norm, config.hidden)?;
+        let mut optional =
+            |name: Option<&str>| name.map(|name| norm(name, config.hidden)).transpose();
+        let post_attention_norm = optional(names.post_attention_norm)?;
+        let post_mlp_norm = optional(names.post_mlp_norm)?;
+        let mlp_norm = norm(names.mlp_norm, config.hidden)?;
+        let head_norms = match names.head_norms {
+            None => None,
+            Some([q, k]) => Some([norm(q, config.head_dim)?, norm(k, config.head_dim)?]),
+        };
+        let linears = config
+            .linears
+            .iter()
+            .map(|shape| self.linear(config.in_block(layer, shape.name), shape))
+            .collect::<Result<_, _>>()?;
+        Ok(Block {
+            shape: config.blocks[layer],
+            attention_norm,
+            post_attention_norm,
+            mlp_norm,
+            post_mlp_norm,
+            head_norms,
+            linears,
+        })
     }
 
-    fn linear(&mut self, name: String, shape: [usize; 2], has_bias: bool) -> Result<Linear, Error> {
+    fn linear(&mut self, name: String, shape: &LinearShape) -> Result<Linear, Error> {
         let four_bit = self.weights.load_in_4bit && !self.full;
-        let (weight, weight_slot) = self.matrix(&format!("{name}.weight"), shape, four_bit)?;
+        let (outputs, inputs) = (shape.outputs, shape.inputs);
+        let file_name = format!("{name}.weight");
+        let (weight, weight_slot) = self.matrix(&file_name, [outputs, inputs], four_bit)?;
+        if let Some(slot) = weight_slot.filter(|_| self.checkpoint.is_turned(&file_name)) {
+            self.arena.turn(slot);
+        }
         let mut bias = None;
         let mut bias_slot = None;
-        if has_bias {
+        if shape.has_bias {
             let file_name = format!("{name}.bias");
-            let values = self.checkpoint.vector(&file_name, shape[0])?;
-            bias_slot = self.full.then(|| self.arena.add(file_name, &[shape[0]], false, &values));
+            let values = self.checkpoint.vector(&file_name, outputs)?;
+            bias_slot = self.full.then(|| self.arena.add(file_name, &[outputs], false, &values));
             bias = Some(values);
         }
         let trained = match weight_slot {
             Some(weight) => Trained::Full { weight, bias: bias_slot },
             None => Trained::Nothing,
         };
-        Ok(Linear { name, weight, bias, trained })
+        Ok(Linear { name, group: shape.group, weight, bias, trained })
     }
 
     fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Trainable<Weight>, Error> {
@@ -430,9 +475,22 @@ impl Loader<'_> {
         Ok((weight, slot))
     }
 
-    fn norm(&mut self, name: &str, width: usize) -> Result<Trainable<Vec<f32>>, Error> {
-        let values = self.checkpoint.vector(name, width)?;
-        let slot = self.full.then(|| self.arena.add(name.into(), &[width], false, &values));
+    fn norm(&mut self, config: &Config, name: &str, width: usize) -> Result<decoder::Norm, Error> {
+        let offset = if config.norm == NormKind::RmsPlusOne { 1.0 } else { 0.0 };
+        let mut weight = self.vector(format!("{name}.weight"), width)?;
+        for value in &mut weight.value {
+            *value += offset;
+        }
+        let bias = match config.norm {
+            NormKind::Layer => Some(self.vector(format!("{name}.bias"), width)?),
+            _ => None,
+        };
+        Ok(decoder::Norm { weight, bias, offset })
+    }
+
+    fn vector(&mut self, name: String, width: usize) -> Result<Trainable<Vec<f32>>, Error> {
+        let values = self.checkpoint.vector(&name, width)?;
+        let slot = self.full.then(|| self.arena.add(name, &[width], false, &values));
         Ok(Trainable { slot, ..Trainable::frozen(values) })
     }
 }
@@ -496,12 +554,12 @@ impl Coded for CheckedCodes<'_> {
     }
 }
 
-pub(crate) fn rope_table(config: &Config) -> rope::Table {
-    let scaling = match &config.rope_scaling {
+pub(crate) fn rope_table(shape: &RopeShape) -> rope::Table {
+    let scaling = match &shape.scaling {
         RopeScaling::None => rope::Scaling::None,
         RopeScaling::Factors(factors) => rope::Scaling::Factors(factors.clone()),
         RopeScaling::Linear { factor } => rope::Scaling::Linear { factor: *factor },
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+        RopeScaling::Ramp { factor, low_freq_factor, high_freq_factor, original_context } => {
             rope::Scaling::Llama3 {
                 factor: *factor,
                 low_freq_factor: *low_freq_factor,
@@ -509,6 +567,9 @@ pub(crate) fn rope_table(config: &Config) -> rope::Table {
                 original_max_position_embeddings: *original_context as f64,
             }
         }
+        RopeScaling::ByLength { short, long, .. } => {
+            rope::Scaling::ByLength { short: short.clone(), long: long.clone() }
+        }
     };
-    rope::Table::new(config.head_dim, config.rope_theta, &scaling)
+    rope::Table::new(shape.dim, shape.theta, &scaling).with_magnitude(shape.magnitude)
 }

@@ -8,13 +8,15 @@ use std::rc::Rc;
 
 use kernels::{
     Device, Operand, Tensor,
-    ops::{attention, embedding, linear, residual, rms_norm, rope, rows, swiglu},
+    ops::{activation, attention, embedding, head_norm, linear, residual, rms_norm, rope, rows},
 };
 
 use crate::{
     Arena, Decoder,
     context::{Context, attention_shape, heads},
-    decoder::{Group, Linear, Trained},
+    decoder::{self, Group, Linear, Trained},
+    norms,
+    past::{add_output, embedded},
 };
 
 /// A value on the tape.
@@ -33,17 +35,20 @@ impl<T> Clone for Var<T> {
 #[derive(Clone, Copy)]
 pub(crate) enum Norm {
     Attention(usize),
+    PostAttention(usize),
     Mlp(usize),
+    PostMlp(usize),
     Final,
 }
 
 enum Node {
     Embed { out: usize, ids: Vec<u32> },
-    Norm { x: Var<Tensor>, inv_rms: Vec<f32>, norm: Norm, out: usize },
+    Norm { x: Var<Tensor>, saved: Vec<f32>, norm: Norm, out: usize },
+    HeadNorm { x: Var<Tensor>, inv_rms: Vec<f32>, layer: usize, out: usize },
     Project { x: usize, remake: Remake, low: Vec<Option<Operand>>, at: (usize, Group), out: usize },
-    Rope { x: usize, out: usize },
-    Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32> },
-    SwiGlu { gate_up: Var<Tensor>, out: usize },
+    Rope { x: usize, layer: usize, out: usize },
+    Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32>, layer: usize },
+    Activation { x: Var<Tensor>, out: usize },
     Add { a: usize, b: usize, out: usize },
     Gather { x: usize, row_count: usize, rows: Vec<u32>, out: usize },
     Segment { x: Var<Tensor>, layer: usize, out: usize },
@@ -54,7 +59,7 @@ enum Node {
 enum Remake {
     Kept(Rc<Operand>),
     Norm(Var<Tensor>, Norm),
-    Gate(Var<Tensor>),
+    Activation(Var<Tensor>),
 }
 
 /// The input of a product, and how to get it again.
@@ -95,9 +100,8 @@ impl Tape {
 
     /// Token rows `[T, hidden]`.
     pub(crate) fn embed(&mut self, ctx: &Context<'_>, ids: &[u32]) -> Var<Tensor> {
-        let table = &ctx.decoder.embedding;
-        let trained = table.slot.is_some();
-        let out = self.var(embedding::forward(ctx.device, &table.value, ids), trained);
+        let trained = ctx.decoder.embedding.slot.is_some();
+        let out = self.var(embedded(ctx, ids), trained);
         self.record(trained, Node::Embed { out: out.id, ids: ids.to_vec() });
         out
     }
@@ -130,18 +134,30 @@ impl Tape {
     }
 
     fn block_body(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, layer: usize) -> Var<Tensor> {
+        let shape = &ctx.decoder.blocks[layer];
         let normed = self.normed(ctx, x, Norm::Attention(layer));
-        let qkv = self.project(ctx, normed, layer, Group::Qkv);
-        let qkv = self.rope(ctx, qkv);
-        let mixed = self.attention(ctx, qkv);
+        let mut qkv = self.project(ctx, normed, layer, Group::Qkv);
+        if shape.head_norms.is_some() {
+            qkv = self.head_norm(ctx, qkv, layer);
+        }
+        if shape.shape.rope.is_some() {
+            qkv = self.rope(ctx, qkv, layer);
+        }
+        let mixed = self.attention(ctx, qkv, layer);
         let mixed = Input { remake: Remake::Kept(Rc::clone(&mixed.value)), x: mixed };
-        let out = self.project(ctx, mixed, layer, Group::Output);
+        let mut out = self.project(ctx, mixed, layer, Group::Output);
+        if shape.post_attention_norm.is_some() {
+            out = self.output_norm(ctx, out, Norm::PostAttention(layer));
+        }
         let x = self.add(ctx, x, out);
         let normed = self.normed(ctx, &x, Norm::Mlp(layer));
-        let gate_up = self.project(ctx, normed, layer, Group::GateUp);
-        let remake = Remake::Gate(gate_up.clone());
-        let gated = Input { x: self.swiglu(ctx, gate_up), remake };
-        let out = self.project(ctx, gated, layer, Group::Down);
+        let inner = self.project(ctx, normed, layer, Group::GateUp);
+        let remake = Remake::Activation(inner.clone());
+        let bent = Input { x: self.activation(ctx, inner), remake };
+        let mut out = self.project(ctx, bent, layer, Group::Down);
+        if shape.post_mlp_norm.is_some() {
+            out = self.output_norm(ctx, out, Norm::PostMlp(layer));
+        }
         self.add(ctx, &x, out)
     }
 
@@ -149,14 +165,36 @@ impl Tape {
         Input { x: self.norm(ctx, x, norm), remake: Remake::Norm(x.clone(), norm) }
     }
 
-    /// RMSNorm, rounded as an operand of products.
+    /// Normalized rows, rounded as an operand of products.
     pub(crate) fn norm(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Var<Operand> {
-        let (weight, slot) = norm_weight(ctx.decoder, norm);
-        let eps = ctx.decoder.config.norm_eps;
-        let (out, inv_rms) = rms_norm::forward(ctx.device, ctx.precision, &x.value, weight, eps);
-        let needed = self.needs(x.id) || slot.is_some();
+        let weights = norm_of(ctx.decoder, norm);
+        let (out, saved) = norms::forward(ctx, &x.value, weights);
+        let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
-        self.record(needed, Node::Norm { x: x.clone(), inv_rms, norm, out: out.id });
+        self.record(needed, Node::Norm { x: x.clone(), saved, norm, out: out.id });
+        out
+    }
+
+    /// The norm of what attention or feed-forward gives, not rounded.
+    fn output_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, norm: Norm) -> Var<Tensor> {
+        let weights = norm_of(ctx.decoder, norm);
+        let eps = ctx.decoder.config.norm_eps;
+        let (out, saved) =
+            rms_norm::forward_exact(ctx.device, &x.value, &weights.weight.value, eps);
+        let needed = self.needs(x.id) || weights.is_trained();
+        let out = self.var(out, needed);
+        self.record(needed, Node::Norm { x, saved, norm, out: out.id });
+        out
+    }
+
+    fn head_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
+        let Some([q, k]) = &ctx.decoder.blocks[layer].head_norms else { return x };
+        let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
+        let eps = ctx.decoder.config.norm_eps;
+        let (out, inv_rms) = head_norm::forward(ctx.device, &x.value, heads(ctx), weights, eps);
+        let needed = self.needs(x.id) || q.is_trained();
+        let out = self.var(out, needed);
+        self.record(needed, Node::HeadNorm { x, inv_rms, layer, out: out.id });
         out
     }
 
@@ -178,36 +216,38 @@ impl Tape {
         out
     }
 
-    fn rope(&mut self, ctx: &Context<'_>, x: Var<Tensor>) -> Var<Tensor> {
+    fn rope(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
+        let Some(table) = rope_of(ctx, layer) else { return x };
         let mut value = owned(x.value);
-        rope::forward(ctx.device, &mut value, heads(ctx), &ctx.decoder.rope, ctx.positions);
+        rope::forward(ctx.device, &mut value, heads(ctx), table, ctx.positions);
         let needed = self.needs(x.id);
         let out = self.var(value, needed);
-        self.record(needed, Node::Rope { x: x.id, out: out.id });
+        self.record(needed, Node::Rope { x: x.id, layer, out: out.id });
         out
     }
 
-    fn attention(&mut self, ctx: &Context<'_>, qkv: Var<Tensor>) -> Var<Operand> {
-        let (out, lse) =
-            attention::forward(ctx.device, ctx.precision, &qkv.value, attention_shape(ctx));
+    fn attention(&mut self, ctx: &Context<'_>, qkv: Var<Tensor>, layer: usize) -> Var<Operand> {
+        let shape = attention_shape(ctx, layer);
+        let (out, lse) = attention::forward(ctx.device, ctx.precision, &qkv.value, shape);
         let needed = self.needs(qkv.id);
         let out = self.var(out, needed);
-        self.record(needed, Node::Attention { qkv, out: out.clone(), lse });
+        self.record(needed, Node::Attention { qkv, out: out.clone(), lse, layer });
         out
     }
 
-    fn swiglu(&mut self, ctx: &Context<'_>, gate_up: Var<Tensor>) -> Var<Operand> {
-        let needed = self.needs(gate_up.id);
-        let out = self.var(swiglu::forward(ctx.device, ctx.precision, &gate_up.value), needed);
-        self.record(needed, Node::SwiGlu { gate_up, out: out.id });
+    fn activation(&mut self, ctx: &Context<'_>, x: Var<Tensor>) -> Var<Operand> {
+        let needed = self.needs(x.id);
+        let form = ctx.decoder.config.activation;
+        let out = self.var(activation::forward(ctx.device, ctx.precision, &x.value, form), needed);
+        self.record(needed, Node::Activation { x, out: out.id });
         out
     }
 
-    /// `a + b`, computed in the memory of `b`.
+    /// The stream `a` and what a block makes of it, `b`, in whose memory it is computed.
     fn add(&mut self, ctx: &Context<'_>, a: &Var<Tensor>, b: Var<Tensor>) -> Var<Tensor> {
         let needed = self.needs(a.id) || self.needs(b.id);
         let mut value = owned(b.value);
-        residual::add(ctx.device, &mut value, &a.value);
+        add_output(ctx, &mut value, &a.value);
         let out = self.var(value, needed);
         self.record(needed, Node::Add { a: a.id, b: b.id, out: out.id });
         out
@@ -270,7 +310,8 @@ impl Pass<'_, '_> {
     fn step(&mut self, node: Node) {
         match node {
             Node::Embed { out, ids } => self.embed(out, &ids),
-            Node::Norm { x, inv_rms, norm, out } => self.norm(&x, &inv_rms, norm, out),
+            Node::Norm { x, saved, norm, out } => self.norm(&x, &saved, norm, out),
+            Node::HeadNorm { x, inv_rms, layer, out } => self.head_norm(&x, &inv_rms, layer, out),
             Node::Project { x, remake, low, at, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let input = self.remake(remake);
@@ -279,28 +320,29 @@ impl Pass<'_, '_> {
                 drop(dy);
                 self.give(x, dx);
             }
-            Node::Rope { x, out } => {
+            Node::Rope { x, layer, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let mut dy = owned(dy);
-                let (table, positions) = (&self.ctx.decoder.rope, self.ctx.positions);
-                rope::backward(self.ctx.device, &mut dy, heads(self.ctx), table, positions);
+                if let Some(table) = rope_of(self.ctx, layer) {
+                    let positions = self.ctx.positions;
+                    rope::backward(self.ctx.device, &mut dy, heads(self.ctx), table, positions);
+                }
                 self.give(x, Some(dy));
             }
-            Node::Attention { qkv, out, lse } => {
+            Node::Attention { qkv, out, lse, layer } => {
                 let Some(dy) = self.gradients[out.id].take() else { return };
-                let dx = self.attention(&dy, &qkv, &out, &lse);
+                let saved = attention::Saved { qkv: &qkv.value, out: &out.value, lse: &lse };
+                let shape = attention_shape(self.ctx, layer);
+                let dx = attention::backward(self.ctx.device, &dy, saved, shape);
                 self.give(qkv.id, Some(dx));
             }
-            Node::SwiGlu { gate_up, out } => {
+            Node::Activation { x, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
-                let dx = swiglu::backward(self.ctx.device, &dy, &gate_up.value);
-                self.give(gate_up.id, Some(dx));
+                let form = self.ctx.decoder.config.activation;
+                let dx = activation::backward(self.ctx.device, &dy, &x.value, form);
+                self.give(x.id, Some(dx));
             }
-            Node::Add { a, b, out } => {
-                let Some(dy) = self.gradients[out].take() else { return };
-                self.share(a, &dy);
-                self.share(b, &dy);
-            }
+            Node::Add { a, b, out } => self.add(a, b, out),
             Node::Gather { x, row_count, rows: indices, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let mut dx = Tensor::zeros(self.ctx.device, row_count, dy.cols());
@@ -318,16 +360,50 @@ impl Pass<'_, '_> {
         else {
             return;
         };
-        let range = self.ctx.arena.slots()[slot].range.clone();
-        embedding::backward(self.ctx.device, &dy, ids, &mut self.slots[range]);
+        let device = self.ctx.device;
+        let range = |slot: usize| self.ctx.arena.slots()[slot].range.clone();
+        if let Some(slot) = self.ctx.decoder.positions.as_ref().and_then(|table| table.slot) {
+            embedding::backward(device, &dy, self.ctx.positions, &mut self.slots[range(slot)]);
+        }
+        let scale = self.ctx.decoder.config.embedding_scale;
+        let mut dy = owned(dy);
+        if scale.to_bits() != 1.0_f32.to_bits() {
+            residual::scale(device, &mut dy, scale);
+        }
+        embedding::backward(device, &dy, ids, &mut self.slots[range(slot)]);
     }
 
-    fn norm(&mut self, x: &Var<Tensor>, inv_rms: &[f32], norm: Norm, out: usize) {
+    /// The stream takes the gradient as it is, the block's output its share.
+    fn add(&mut self, a: usize, b: usize, out: usize) {
         let Some(dy) = self.gradients[out].take() else { return };
-        let (weight, slot) = norm_weight(self.ctx.decoder, norm);
-        let dweight = slot.map(|slot| &mut self.slots[self.ctx.arena.slots()[slot].range.clone()]);
-        let saved = rms_norm::Saved { x: &x.value, weight, inv_rms };
-        let dx = rms_norm::backward(self.ctx.device, &dy, saved, dweight);
+        self.share(a, &dy);
+        let scale = self.ctx.decoder.config.residual_scale;
+        if scale.to_bits() == 1.0_f32.to_bits() {
+            self.share(b, &dy);
+        } else if self.needed[b] {
+            let mut part = owned(dy);
+            residual::scale(self.ctx.device, &mut part, scale);
+            self.give(b, Some(part));
+        }
+    }
+
+    fn norm(&mut self, x: &Var<Tensor>, saved: &[f32], norm: Norm, out: usize) {
+        let Some(dy) = self.gradients[out].take() else { return };
+        let weights = norm_of(self.ctx.decoder, norm);
+        let dx = norms::backward(self.ctx, &dy, (&x.value, saved), weights, self.slots);
+        self.give(x.id, Some(dx));
+    }
+
+    fn head_norm(&mut self, x: &Var<Tensor>, inv_rms: &[f32], layer: usize, out: usize) {
+        let Some(dy) = self.gradients[out].take() else { return };
+        let Some(norms @ [q, k]) = &self.ctx.decoder.blocks[layer].head_norms else { return };
+        let slots = norms.iter().filter_map(|norm| norm.weight.slot);
+        let ranges = slots.map(|slot| self.ctx.arena.slots()[slot].range.clone());
+        let mut parts = Arena::gradients_of(self.slots, ranges).into_iter();
+        let dweights = parts.next().zip(parts.next()).map(|(q, k)| [q, k]);
+        let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
+        let saved = head_norm::Saved { qkv: &x.value, weights, inv_rms };
+        let dx = head_norm::backward(self.ctx.device, &dy, heads(self.ctx), saved, dweights);
         self.give(x.id, Some(dx));
     }
 
@@ -355,18 +431,14 @@ impl Pass<'_, '_> {
         let (device, precision) = (self.ctx.device, self.ctx.precision);
         match remake {
             Remake::Kept(input) => input,
-            Remake::Gate(gate_up) => Rc::new(swiglu::forward(device, precision, &gate_up.value)),
+            Remake::Activation(x) => {
+                let form = self.ctx.decoder.config.activation;
+                Rc::new(activation::forward(device, precision, &x.value, form))
+            }
             Remake::Norm(x, norm) => {
-                let (weight, _) = norm_weight(self.ctx.decoder, norm);
-                let eps = self.ctx.decoder.config.norm_eps;
-                Rc::new(rms_norm::forward(device, precision, &x.value, weight, eps).0)
+                Rc::new(norms::forward(self.ctx, &x.value, norm_of(self.ctx.decoder, norm)).0)
             }
         }
-    }
-
-    fn attention(&self, dy: &Tensor, qkv: &Var<Tensor>, out: &Var<Operand>, lse: &[f32]) -> Tensor {
-        let forward = attention::Saved { qkv: &qkv.value, out: &out.value, lse };
-        attention::backward(self.ctx.device, dy, forward, attention_shape(self.ctx))
     }
 
     fn segment(&mut self, x: &Var<Tensor>, layer: usize, out: usize) {
@@ -410,19 +482,28 @@ fn owned(value: Rc<Tensor>) -> Tensor {
     Rc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone())
 }
 
-fn norm_weight(decoder: &Decoder, norm: Norm) -> (&[f32], Option<usize>) {
-    let norm = match norm {
-        Norm::Attention(layer) => &decoder.blocks[layer].attention_norm,
-        Norm::Mlp(layer) => &decoder.blocks[layer].mlp_norm,
+/// The weights of a norm; blocks have all norms that are asked for.
+fn norm_of(decoder: &Decoder, norm: Norm) -> &decoder::Norm {
+    let block = |layer: usize| &decoder.blocks[layer];
+    match norm {
+        Norm::Attention(layer) => &block(layer).attention_norm,
+        Norm::PostAttention(layer) => {
+            block(layer).post_attention_norm.as_ref().unwrap_or(&decoder.norm)
+        }
+        Norm::Mlp(layer) => &block(layer).mlp_norm,
+        Norm::PostMlp(layer) => block(layer).post_mlp_norm.as_ref().unwrap_or(&decoder.norm),
         Norm::Final => &decoder.norm,
-    };
-    (&norm.value, norm.slot)
+    }
+}
+
+/// The rotary table of a block, where it has one.
+fn rope_of<'a>(ctx: &Context<'a>, layer: usize) -> Option<&'a rope::Table> {
+    ctx.decoder.blocks[layer].shape.rope.map(|rope| &ctx.decoder.ropes[rope])
 }
 
 fn trains(ctx: &Context<'_>, layer: usize) -> bool {
     let block = &ctx.decoder.blocks[layer];
-    block.attention_norm.slot.is_some()
-        || block.mlp_norm.slot.is_some()
+    block.norms().any(decoder::Norm::is_trained)
         || block.linears.iter().any(|linear| linear.trained != Trained::Nothing)
 }
 

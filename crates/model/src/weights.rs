@@ -8,7 +8,7 @@ use std::{
 use formats::{Dtype, TensorView, gguf::Gguf, safetensors};
 use kernels::{LowBit, Rows, Stored};
 
-use crate::{Config, Error, gguf, llama_config};
+use crate::{Config, Error, families, gguf};
 
 /// A checkpoint that was opened: its configuration is read, its weights are mapped.
 pub struct Checkpoint {
@@ -51,7 +51,7 @@ impl Checkpoint {
             }
             return Err(Error::Incomplete { path: path.into(), missing: "config.json" });
         }
-        let (mut config, unknown) = llama_config::read(&config_file)?;
+        let (mut config, unknown) = families::read(&config_file)?;
         add_generation_ends(path, &mut config);
         let files = safetensors::Checkpoint::open(path)?;
         let notes = unknown
@@ -91,8 +91,8 @@ impl Checkpoint {
     /// The storage types of the linears, for the run to say what it rounds.
     pub fn stored_types(&self) -> Vec<Dtype> {
         let mut types: Vec<Dtype> = Vec::new();
-        for (name, ..) in self.config.linears() {
-            let name = format!("model.layers.0.{name}.weight");
+        for linear in &self.config.linears {
+            let name = self.config.in_block(0, linear.name) + ".weight";
             if let Ok(view) = self.view(&name)
                 && !types.contains(&view.dtype)
             {
@@ -150,19 +150,31 @@ impl Checkpoint {
     /// A tensor as it is stored, by its Hugging Face name.
     pub(crate) fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
         Ok(match &self.files {
-            Files::Folder(files) => files.tensor(name)?,
-            Files::Gguf(file) => file.tensor(&gguf::tensor_name(name))?,
+            Files::Folder(files) => match files.tensor(name) {
+                Err(error) => {
+                    let rest = name.strip_prefix(self.root()).and_then(|it| it.strip_prefix('.'));
+                    match rest.map(|rest| files.tensor(rest)) {
+                        Some(Ok(view)) => view,
+                        _ => return Err(error.into()),
+                    }
+                }
+                Ok(view) => view,
+            },
+            Files::Gguf(file) => file.tensor(&gguf::tensor_name(&self.config, name))?,
         })
     }
 
     /// The rows of a matrix, by its Hugging Face name.
     pub(crate) fn rows(&self, name: &str, wanted: [usize; 2]) -> Result<TensorRows<'_>, Error> {
         let view = self.view(name)?;
-        if view.shape != wanted {
+        let is_turned = self.is_turned(name);
+        let stored = if is_turned { [wanted[1], wanted[0]] } else { wanted };
+        if view.shape != stored {
             let found = view.shape.clone();
-            return Err(Error::Shape { name: name.into(), found, wanted: wanted.into() });
+            return Err(Error::Shape { name: name.into(), found, wanted: stored.into() });
         }
-        Ok(TensorRows { view, order: self.row_order(name) })
+        let turned = if is_turned { Some(turn(&view)?) } else { None };
+        Ok(TensorRows { view, order: self.row_order(name), turned })
     }
 
     /// The values of a vector, by its Hugging Face name.
@@ -175,12 +187,40 @@ impl Checkpoint {
         let mut stored = vec![0.0; wanted];
         view.read_row(0, &mut stored)?;
         let order = self.row_order(name);
-        let values: Vec<f32> = (0..wanted).map(|row| stored[order.stored_row(row)]).collect();
+        let offset = match &self.files {
+            Files::Gguf(_) if name.ends_with(".weight") => gguf::norm_offset(&self.config),
+            _ => 0.0,
+        };
+        let values: Vec<f32> =
+            (0..wanted).map(|row| stored[order.stored_row(row)] - offset).collect();
         if values.iter().all(|value| value.is_finite()) {
             Ok(values)
         } else {
             Err(Error::NotFinite { name: name.into(), row: 0 })
         }
+    }
+
+    /// What the names of all tensors of the body begin with.
+    fn root(&self) -> &'static str {
+        self.config.names.block.split('.').next().unwrap_or("")
+    }
+
+    /// The name of a tensor in the whole model; some folders hold the body by itself, with names
+    /// that lack their root.
+    pub(crate) fn full_name(&self, name: &str) -> String {
+        let root = self.root();
+        let has_root = name.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'));
+        if has_root || name == self.config.names.head {
+            name.to_owned()
+        } else {
+            format!("{root}.{name}")
+        }
+    }
+
+    /// Whether a matrix is stored `[inputs, outputs]`, by its Hugging Face name.
+    pub(crate) fn is_turned(&self, name: &str) -> bool {
+        let names = &self.config.names;
+        names.are_linears_turned && name.starts_with(names.block) && name.ends_with(".weight")
     }
 
     /// How the rows of a tensor are stored, by its Hugging Face name.
@@ -196,7 +236,7 @@ impl Checkpoint {
 fn add_generation_ends(folder: &Path, config: &mut Config) {
     let Ok(text) = fs_err::read_to_string(folder.join("generation_config.json")) else { return };
     let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) else { return };
-    for id in llama_config::token_ids(value.get("eos_token_id")) {
+    for id in families::token_ids(value.get("eos_token_id")) {
         if !config.eos.contains(&id) {
             config.eos.push(id);
         }
@@ -241,6 +281,21 @@ impl RowOrder {
 pub(crate) struct TensorRows<'a> {
     view: TensorView<'a>,
     order: RowOrder,
+    /// All values `[outputs, inputs]`, where they are stored the other way.
+    turned: Option<Vec<f32>>,
+}
+
+/// The columns of a matrix, one after the other.
+fn turn(view: &TensorView<'_>) -> Result<Vec<f32>, Error> {
+    let (rows, cols) = (view.shape[0], view.shape[1]);
+    let (mut turned, mut row_values) = (vec![0.0; rows * cols], vec![0.0; cols]);
+    for row in 0..rows {
+        view.read_row(row, &mut row_values)?;
+        for (col, value) in row_values.iter().enumerate() {
+            turned[col * rows + row] = *value;
+        }
+    }
+    Ok(turned)
 }
 
 impl TensorRows<'_> {
@@ -253,12 +308,11 @@ impl TensorRows<'_> {
         }
         values
     }
-}
 
-impl TensorRows<'_> {
-    /// In how few bits the numbers are stored, if they share scales.
+    /// In how few bits the numbers of each row are stored, if they share scales.
     pub(crate) fn low_bit(&self) -> Option<LowBit> {
         match self.view.dtype {
+            _ if self.turned.is_some() => None,
             Dtype::F32 | Dtype::F16 | Dtype::Bf16 => None,
             Dtype::Q4_0 => Some(LowBit::Q4_0),
             Dtype::Q4_1 => Some(LowBit::Q4_1),
@@ -284,11 +338,11 @@ impl TensorRows<'_> {
 
 impl Rows for TensorRows<'_> {
     fn rows(&self) -> usize {
-        self.view.shape[0]
+        self.view.shape[usize::from(self.turned.is_some())]
     }
 
     fn cols(&self) -> usize {
-        self.view.shape[1]
+        self.view.shape[usize::from(self.turned.is_none())]
     }
 
     fn stored(&self) -> Stored {
@@ -300,6 +354,10 @@ impl Rows for TensorRows<'_> {
     }
 
     fn read_row(&self, row: usize, out: &mut [f32]) {
+        if let Some(turned) = &self.turned {
+            out.copy_from_slice(&turned[row * out.len()..(row + 1) * out.len()]);
+            return;
+        }
         // The view's shape and length were checked when it was made, so a row cannot fail; should
         // it ever, the NaN is found by the check that follows packing.
         if self.view.read_row(self.order.stored_row(row), out).is_err() {

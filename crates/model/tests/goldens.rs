@@ -4,11 +4,32 @@
 
 use formats::{peft, safetensors};
 use kernels::{Device, Precision};
-use model::{Checkpoint, Coefficient, CompletionScore, MicroBatch, Policy, Sequence, Training};
+use model::{
+    Checkpoint, Coefficient, CompletionScore, MicroBatch, Past, Policy, Sequence, Slot, Training,
+};
 use serde::Deserialize;
 use testkit::tolerance;
 
-const MODELS: [&str; 6] = ["gqa", "tied", "biased", "rope-llama3", "rope-linear", "odd"];
+const MODELS: [&str; 18] = [
+    "gqa",
+    "tied",
+    "biased",
+    "rope-llama3",
+    "rope-linear",
+    "odd",
+    "mistral",
+    "qwen2",
+    "qwen2-window",
+    "qwen3",
+    "smollm3",
+    "gemma2",
+    "gemma3",
+    "gemma3-linear",
+    "gpt2",
+    "phi3",
+    "phi3-longrope",
+    "granite",
+];
 
 #[derive(Deserialize)]
 struct Golden {
@@ -101,18 +122,29 @@ fn coefficients(step: &Step) -> Vec<Coefficient> {
     step.coefficients.iter().flatten().map(|all| (*all).into()).collect()
 }
 
+/// The values of a tensor in the order that its file has.
+fn as_in_file(slot: &Slot, values: &[f32]) -> Vec<f32> {
+    match (slot.is_turned, slot.shape.as_slice()) {
+        (true, &[rows, cols]) => {
+            let at = |place: usize| values[(place % rows) * cols + place / rows];
+            (0..values.len()).map(at).collect()
+        }
+        _ => values.to_vec(),
+    }
+}
+
 /// Compares the gradients of all tensors of a file with the policy's.
 fn check_gradients(at: &str, policy: &Policy, file: &std::path::Path, norm: f64) {
     let want = safetensors::Checkpoint::open(file).unwrap();
     for name in want.names() {
         let slot = policy.arena().slots().iter().find(|slot| slot.name == name).unwrap();
-        let got = &policy.arena().gradients[slot.range.clone()];
+        let got = as_in_file(slot, &policy.arena().gradients[slot.range.clone()]);
         let want = want.tensor(name).unwrap().to_f32().unwrap();
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
-        let (got_norm, want_norm) = (dot(got, got).sqrt(), dot(&want, &want).sqrt());
-        let cosine = dot(got, &want) / (got_norm * want_norm);
+        let (got_norm, want_norm) = (dot(&got, &got).sqrt(), dot(&want, &want).sqrt());
+        let cosine = dot(&got, &want) / (got_norm * want_norm);
         assert!(cosine > 1.0 - tolerance::MODEL_F32_COSINE, "{at} {name}: cosine {cosine}");
         let off = (got_norm / want_norm - 1.0).abs();
         assert!(off < tolerance::MODEL_F32_NORM, "{at} {name}: norm {got_norm} for {want_norm}");
@@ -139,6 +171,40 @@ fn base_models_score_as_transformers() {
                 &policy.score(&batch, true).unwrap().completions,
                 &case.golden.base,
             );
+        }
+    }
+}
+
+/// Generation goes through caches and operations of its own.
+#[test]
+fn sequences_that_are_read_score_as_those_that_are_trained_on() {
+    for case in cases() {
+        for policy in every_policy(&case, &Training::Nothing) {
+            for (pair, want) in case.golden.pairs.iter().zip(&case.golden.base) {
+                let sides = [(&pair.chosen, &want.chosen), (&pair.rejected, &want.rejected)];
+                for (completion, want) in sides {
+                    // In two calls; all at once where rows turn by the length of what was read.
+                    let all = [&pair.prompt[..], completion].concat();
+                    let mut past = Past::new(policy.config());
+                    let is_by_length = policy.config().short_context().is_some();
+                    let cut = if is_by_length { 0 } else { pair.prompt.len() / 2 };
+                    policy.read(&mut past, &all[..cut], true).unwrap();
+                    let mut logps = Vec::new();
+                    let targets = &all[cut + 1..];
+                    policy
+                        .read_each(&mut past, &all[cut..], true, &mut |logits| {
+                            let Some(target) = targets.get(logps.len()) else { return };
+                            let wide = |z: &f32| f64::from(*z);
+                            let lse = logits.iter().map(wide).map(f64::exp).sum::<f64>().ln();
+                            logps.push(wide(&logits[*target as usize]) - lse);
+                        })
+                        .unwrap();
+                    let got: f64 = logps[logps.len() - completion.len()..].iter().sum();
+                    let off = (got - want.logp).abs() / want.logp.abs();
+                    let at = format!("{}: {got} for {}", case.name, want.logp);
+                    assert!(off < tolerance::MODEL_F32_LOGP, "{at}, off {off:e}");
+                }
+            }
         }
     }
 }

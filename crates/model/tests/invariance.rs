@@ -17,14 +17,19 @@ const COMPLETIONS: [&[u32]; 6] = [
     &[9, 9],
 ];
 
+/// Models that between them have every part a block can have.
+const MODELS: [&str; 6] = ["gqa", "qwen3", "gemma2", "gemma3", "gpt2", "phi3-longrope"];
+
 fn policies() -> Vec<Policy> {
-    let folder = testkit::golden("model").join("gqa");
-    let checkpoint = Checkpoint::open(&folder).unwrap();
-    let training = Training::Lora(Box::new(peft::read(folder.join("adapter-r4")).unwrap()));
     let mut policies = Vec::new();
-    for device in Device::every_cpu() {
-        for precision in [Precision::F32, Precision::Bf16] {
-            policies.push(Policy::load(&checkpoint, &device, precision, &training).unwrap());
+    for model in MODELS {
+        let folder = testkit::golden("model").join(model);
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let training = Training::Lora(Box::new(peft::read(folder.join("adapter-r4")).unwrap()));
+        for device in Device::every_cpu() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                policies.push(Policy::load(&checkpoint, &device, precision, &training).unwrap());
+            }
         }
     }
     policies

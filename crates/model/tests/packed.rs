@@ -181,8 +181,7 @@ fn a_model_that_is_trained_is_widened() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.gguf");
     let base = Checkpoint::open(&testkit::golden("trl/chat")).unwrap();
-    let options =
-        GgufOptions { file_type: Some(FileType::Q8_0), metadata: &[], stop: &|| false };
+    let options = GgufOptions { file_type: Some(FileType::Q8_0), metadata: &[], stop: &|| false };
     fuse_gguf(&base, None, &options, &path).unwrap();
     let checkpoint = Checkpoint::open(&path).unwrap();
     let mut policy =
@@ -197,8 +196,7 @@ fn scales_that_are_no_numbers_are_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.gguf");
     let base = Checkpoint::open(&testkit::golden("trl/chat")).unwrap();
-    let options =
-        GgufOptions { file_type: Some(FileType::Q8_0), metadata: &[], stop: &|| false };
+    let options = GgufOptions { file_type: Some(FileType::Q8_0), metadata: &[], stop: &|| false };
     fuse_gguf(&base, None, &options, &path).unwrap();
     let at = {
         let checkpoint = Checkpoint::open(&path).unwrap();

@@ -60,9 +60,21 @@ pub const BF16_ROUNDING: f64 = 0.003_92;
 /// f32 roundings.
 pub const ROW_SUM_F32: f64 = 2e-6;
 
+/// Relative: the negative log-likelihood of a text under real weights, in f32 in both programs, whose
+/// sums over hundreds of terms run in other orders; layers carry the difference on.
+pub const LIKELIHOOD_PARITY: f64 = 1e-4;
+
+/// Relative: a hyperbolic tangent is one f32 quotient of sums, or one of an exponential of 1.5 units
+/// in the last place, where the result is above a half.
+pub const TANH_F32: f64 = 4e-7;
+
 /// Relative: the gated activation and its gradient are about ten f32 operations on an exponential
 /// of 1.5 units in the last place.
 pub const ACTIVATION_F32: f64 = 1e-6;
+
+/// Relative: what GELU takes the exponential of is a cubic in f32, of up to 16 where the result still
+/// counts; its rounding is that many times as large in the power.
+pub const GELU_F32: f64 = 4e-6;
 
 /// Relative to the largest value: torch's f32 kernels and ours round the same few operations in
 /// another order.

@@ -16,6 +16,7 @@ mod cases;
 mod check;
 mod gguf;
 mod greedy;
+mod likelihood;
 mod objectives;
 mod programs;
 mod report;
@@ -40,6 +41,8 @@ pub enum Stage {
     Templates,
     /// What a given model writes.
     Greedy,
+    /// How likely a given model finds texts.
+    Likelihood,
     /// Whole runs.
     Training,
     /// GGUF files in llama.cpp; only where it is asked for.
@@ -54,7 +57,8 @@ pub enum Stage {
 pub struct Asked<'a> {
     /// One stage.
     pub stage: Option<Stage>,
-    /// A folder of the Hugging Face layout, in place of the tiny models.
+    /// A folder of the Hugging Face layout, in place of the tiny models; for likelihoods a GGUF file
+    /// too.
     pub model: Option<&'a Path>,
     /// Pairs to train that model on, in place of the short ones in `goldens/trl`.
     pub data: Option<&'a Path>,
@@ -89,6 +93,9 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
     // The tiny models write noise; only a given one says something.
     if let Some(folder) = asked.model.filter(|_| is_asked(Stage::Greedy)) {
         complaints.extend(greedy::compare(root, python, folder)?);
+    }
+    if let Some(path) = asked.model.filter(|_| is_asked(Stage::Likelihood)) {
+        complaints.extend(likelihood::compare(root, python, path)?);
     }
     if is_asked(Stage::Objectives) {
         complaints.extend(objectives::compare(root, python, &crate::run::target(root)?)?);

@@ -23,6 +23,22 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     total(lanes)
 }
 
+/// The sum of `a[i]`.
+#[inline(always)]
+pub(crate) fn sum(a: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a, rest) = a.as_chunks::<LANES>();
+    for a in a {
+        for i in 0..LANES {
+            lanes[i] += a[i];
+        }
+    }
+    for (lane, a) in lanes.iter_mut().zip(rest) {
+        *lane += a;
+    }
+    total(lanes)
+}
+
 /// The sum of `a[i]^2`, in f64.
 #[inline(always)]
 pub(crate) fn squares_f64(a: &[f32]) -> f64 {

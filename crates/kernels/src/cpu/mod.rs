@@ -6,6 +6,7 @@ pub(crate) mod lanes;
 pub(crate) mod pack;
 pub(crate) mod pool;
 pub(crate) mod round;
+pub(crate) mod tanh;
 pub(crate) mod tiles;
 pub(crate) mod turn;
 pub(crate) mod unpack;

@@ -1,12 +1,14 @@
 //! The operations: a folder each, with its meaning, its reference and its fast versions.
 
+pub mod activation;
 pub mod adamw;
 pub mod attention;
 pub mod embedding;
 pub mod head;
+pub mod head_norm;
+pub mod layer_norm;
 pub mod linear;
 pub mod residual;
 pub mod rms_norm;
 pub mod rope;
 pub mod rows;
-pub mod swiglu;

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::cpu::Cpu;
 use crate::cpu::gemm::{Element, Left, Mode, Out, PANEL, panel_count, panel_words, product};
 use crate::cpu::pack::transpose_words;
-use crate::cpu::Cpu;
 use crate::cpu::round::to_bf16;
 use crate::cpu::turn::{F32_BLOCK, PAIR_BLOCK, turn_f32, turn_pairs};
 use crate::cpu::unpack::{Values, packed_product, unpack};

@@ -48,7 +48,7 @@ pub fn write_gguf_adapter(
     let mut matrices = Vec::new();
     for it in &found {
         let Some(pair) = it.pair else { continue };
-        let name = names::tensor_name(&it.name);
+        let name = names::tensor_name(config, &it.name);
         let layout = |half: &str, shape| Layout { name: format!("{name}.{half}"), dtype, shape };
         let factor = of_file(&pair) / f64::from(alpha);
         let a = layout("lora_a", vec![pair.rank, pair.inputs]);
@@ -59,7 +59,7 @@ pub fn write_gguf_adapter(
     }
     let text = |text: &str| Value::String(text.to_owned());
     let mut all = vec![
-        ("general.architecture".to_owned(), text(names::ARCHITECTURE)),
+        ("general.architecture".to_owned(), text(names::architecture_of(config)?)),
         ("general.type".to_owned(), text("adapter")),
         ("adapter.type".to_owned(), text("lora")),
         ("adapter.lora.alpha".to_owned(), Value::F32(alpha)),

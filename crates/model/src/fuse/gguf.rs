@@ -82,7 +82,7 @@ pub fn fuse_gguf(
         Some(Dtype::Bf16) => FileType::Bf16,
         _ => FileType::F32,
     });
-    let metadata = metadata(checkpoint, file_type, options.metadata);
+    let metadata = metadata(checkpoint, file_type, options.metadata)?;
     let factors = names::rope_factors(checkpoint.config());
     let factor_count = factors.as_ref().map_or(0, Vec::len);
     let of_factors = factors.is_some().then(|| Layout {
@@ -123,8 +123,10 @@ fn parts<'a>(
     let config = checkpoint.config();
     let mut replaced = BTreeMap::new();
     let mut parts = Vec::new();
-    for Matched { name, view, pair } in matched(checkpoint, adapter, tensor_names(config))? {
-        let written_name = names::tensor_name(&name);
+    for Matched { name, view, pair, is_turned } in
+        matched(checkpoint, adapter, tensor_names(config))?
+    {
+        let written_name = names::tensor_name(config, &name);
         let written = match file_type {
             _ if view.shape.len() < 2 => Dtype::F32,
             None => own_type(view.dtype),
@@ -132,7 +134,7 @@ fn parts<'a>(
                 let place = Place {
                     name: &written_name,
                     cols: view.cols(),
-                    layers: config.layers,
+                    layers: config.layers(),
                     tied: config.tied,
                 };
                 let (dtype, is_replaced) = file_type.dtype(place);
@@ -144,7 +146,15 @@ fn parts<'a>(
         };
         let order = checkpoint.row_order(&name);
         let written_order = names::row_order(config, &name);
-        parts.push(Part { name: written_name, view, order, written, written_order, pair });
+        parts.push(Part {
+            name: written_name,
+            view,
+            order,
+            written,
+            written_order,
+            pair,
+            is_turned,
+        });
     }
     parts.sort_by_cached_key(|part| place_of(&part.name));
     Ok((parts, replaced))
@@ -162,14 +172,18 @@ fn place_of(name: &str) -> (usize, usize, String) {
 }
 
 /// The metadata of a file: what a GGUF base says or the configuration implies, and what is given.
-fn metadata(checkpoint: &Checkpoint, file_type: FileType, given: &[(String, Value)]) -> Metadata {
+fn metadata(
+    checkpoint: &Checkpoint,
+    file_type: FileType,
+    given: &[(String, Value)],
+) -> Result<Metadata, Error> {
     let mut metadata = match checkpoint.gguf() {
         Some(file) => {
             let holds = |key: &str| !OUTDATED.iter().any(|start| key.starts_with(start));
             let kept = file.metadata().iter().filter(|(key, _)| holds(key));
             kept.map(|(key, value)| (key.clone(), value.clone())).collect()
         }
-        None => fresh_metadata(checkpoint.config()),
+        None => fresh_metadata(checkpoint.config())?,
     };
     let version = QUANTIZATION_VERSION;
     metadata.push(("general.file_type".into(), Value::U32(file_type.id())));
@@ -185,19 +199,19 @@ fn metadata(checkpoint: &Checkpoint, file_type: FileType, given: &[(String, Valu
         _ => 2,
     };
     metadata.sort_by_key(|(key, _)| rank(key));
-    metadata
+    Ok(metadata)
 }
 
 /// What a configuration implies.
-fn fresh_metadata(config: &Config) -> Metadata {
+fn fresh_metadata(config: &Config) -> Result<Metadata, Error> {
     let text = |text: &str| Value::String(text.to_owned());
     let mut metadata = vec![
-        ("general.architecture".to_owned(), text(names::ARCHITECTURE)),
+        ("general.architecture".to_owned(), text(names::architecture_of(config)?)),
         ("general.type".to_owned(), text("model")),
         ("general.size_label".to_owned(), text(&size_label(config.parameter_count()))),
     ];
-    metadata.extend(names::metadata(config));
-    metadata
+    metadata.extend(names::metadata(config)?);
+    Ok(metadata)
 }
 
 /// A number of weights as names of models have it: `135M`, `1.2B`.

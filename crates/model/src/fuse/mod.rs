@@ -20,7 +20,7 @@ use formats::{
     safetensors,
 };
 
-use crate::{Checkpoint, Config, Error, export, weights::RowOrder};
+use crate::{Checkpoint, Config, Error, NormKind, export, weights::RowOrder};
 use part::Part;
 
 pub use adapter::write_gguf_adapter;
@@ -174,12 +174,13 @@ fn parts<'a>(
         Some(files) => files.names().map(str::to_owned).collect(),
         None => tensor_names(checkpoint.config()),
     };
-    let part = |Matched { name, view, pair }: Matched<'a>| Part {
+    let part = |Matched { name, view, pair, is_turned }: Matched<'a>| Part {
         written: dtype.unwrap_or(own_type(view.dtype)),
         order: checkpoint.row_order(&name),
         written_order: RowOrder::AsStored,
         view,
         pair,
+        is_turned,
         name,
     };
     let matched = matched(checkpoint, Some((adapter, origin)), names)?;
@@ -197,6 +198,8 @@ struct Matched<'a> {
     name: String,
     view: TensorView<'a>,
     pair: Option<LoraPair<'a>>,
+    /// Whether it is stored `[inputs, outputs]`.
+    is_turned: bool,
 }
 
 /// Finds the tensors, and the matrices that belong to each; all of the adapter belong to one.
@@ -214,16 +217,20 @@ fn matched<'a>(
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         let view = checkpoint.view(&name)?;
-        let pair = name.strip_suffix(".weight").and_then(|module| modules.remove(module));
-        if let Some(pair) = pair
-            && view.shape != [pair.outputs, pair.inputs]
-        {
+        let full = checkpoint.full_name(&name);
+        let pair = full.strip_suffix(".weight").and_then(|module| modules.remove(module));
+        let is_turned = checkpoint.is_turned(&full);
+        let stored = |pair: &LoraPair<'_>| match (is_turned, pair.outputs, pair.inputs) {
+            (false, outputs, inputs) => [outputs, inputs],
+            (true, outputs, inputs) => [inputs, outputs],
+        };
+        if let Some(pair) = pair.filter(|pair| view.shape != stored(pair)) {
             return Err(mismatch(format!(
                 "`{name}` is [{}, {}] there and {:?} in the model",
                 pair.outputs, pair.inputs, view.shape
             )));
         }
-        found.push(Matched { name, view, pair });
+        found.push(Matched { name, view, pair, is_turned });
     }
     match modules.keys().next() {
         Some(module) => Err(mismatch(format!("the weights of `{module}` are not in the model"))),
@@ -253,29 +260,32 @@ fn modules<'a>(
 
 /// The modules that an adapter may change, by full name.
 fn linears(config: &Config) -> Vec<String> {
-    let of_block = config.linears();
-    let in_blocks = (0..config.layers)
-        .flat_map(|layer| of_block.iter().map(move |it| format!("model.layers.{layer}.{}", it.0)));
+    let of_block = &config.linears;
+    let in_blocks = (0..config.layers())
+        .flat_map(|layer| of_block.iter().map(move |it| config.in_block(layer, it.name)));
     in_blocks.chain((!config.tied).then(|| "lm_head".to_owned())).collect()
 }
 
 /// The Hugging Face names of a model's tensors, as its configuration implies them.
 fn tensor_names(config: &Config) -> Vec<String> {
-    let linears = linears(config);
-    let mut names = vec!["model.embed_tokens.weight".to_owned(), "model.norm.weight".to_owned()];
-    for layer in 0..config.layers {
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            names.push(format!("model.layers.{layer}.{norm}.weight"));
+    let mut names = vec![config.names.embedding.to_owned()];
+    names.extend(config.names.positions.map(str::to_owned));
+    names.extend((!config.tied).then(|| config.names.head.to_owned()));
+    let mut norms = vec![config.names.norm.to_owned()];
+    for layer in 0..config.layers() {
+        norms.extend(config.block_norms().iter().map(|(norm, _)| config.in_block(layer, norm)));
+        for linear in &config.linears {
+            let name = config.in_block(layer, linear.name);
+            names.push(format!("{name}.weight"));
+            if linear.has_bias {
+                names.push(format!("{name}.bias"));
+            }
         }
     }
-    let has_bias = |linear: &str| {
-        let kinds = [("self_attn", config.attention_bias), ("mlp", config.mlp_bias)];
-        kinds.iter().any(|(kind, has)| *has && linear.contains(kind))
-    };
-    for linear in &linears {
-        names.push(format!("{linear}.weight"));
-        if has_bias(linear) {
-            names.push(format!("{linear}.bias"));
+    for norm in norms {
+        names.push(format!("{norm}.weight"));
+        if config.norm == NormKind::Layer {
+            names.push(format!("{norm}.bias"));
         }
     }
     names.sort_unstable();

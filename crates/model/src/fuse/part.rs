@@ -22,6 +22,8 @@ pub(super) struct Part<'a> {
     pub(super) written_order: RowOrder,
     /// What the adapter does to it.
     pub(super) pair: Option<LoraPair<'a>>,
+    /// Whether it is stored `[inputs, outputs]`.
+    pub(super) is_turned: bool,
 }
 
 impl Part<'_> {
@@ -70,7 +72,7 @@ impl Part<'_> {
         } else {
             let of_model = self.written_order.row_at(index);
             self.view.read_row(self.order.stored_row(of_model), &mut row.stored)?;
-            row.update(self.pair.as_ref(), of_model);
+            row.update(self.pair.as_ref().map(|pair| (pair, self.is_turned)), of_model);
         }
         row.round(self.written);
         out.copy_from_slice(&row.bytes);
@@ -120,9 +122,16 @@ impl Row {
         }
     }
 
-    fn update(&mut self, pair: Option<&LoraPair<'_>>, row: usize) {
+    /// Adds the row's part of the update; a turned matrix has a row for each input.
+    fn update(&mut self, pair: Option<(&LoraPair<'_>, bool)>, row: usize) {
         self.update.fill(0.0);
-        if let Some(pair) = pair {
+        if let Some((pair, true)) = pair {
+            for (sum, of_output) in self.update.iter_mut().zip(pair.b.chunks_exact(pair.rank)) {
+                for (b, a) in of_output.iter().zip(pair.a.chunks_exact(pair.inputs)) {
+                    *sum += pair.scale * f64::from(*b) * f64::from(a[row]);
+                }
+            }
+        } else if let Some((pair, false)) = pair {
             let of_row = &pair.b[row * pair.rank..(row + 1) * pair.rank];
             for (b, a) in of_row.iter().zip(pair.a.chunks_exact(pair.inputs)) {
                 let factor = pair.scale * f64::from(*b);

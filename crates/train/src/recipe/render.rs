@@ -9,7 +9,8 @@ use ::data::template::Moment;
 use ::model::Targets;
 
 use super::{
-    Alignment, Dataset, Dequantize, Device, Finetuning, Model, Precision, Recipe, Reference, Tuning,
+    Alignment, Dataset, Dequantize, Device, Finetuning, Model, Precision, Recipe, Reference,
+    Tuning,
     alignment::CHECKPOINTING,
     dataset::{FORMATS, INVALID, REPEATED, SIDES, Source, TEMPLATES},
     finetuning::Method,

@@ -1,11 +1,11 @@
 //! The same in 512-bit vectors: 8 inputs of 32 outputs at a time stay in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi512_ps,
-    _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtph_ps,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps,
-    _mm512_permutex2var_ps, _mm512_permutexvar_epi16, _mm512_permutexvar_ps, _mm512_rol_epi32,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_sll_epi32, _mm512_slli_epi32,
+    __m512, __m512bh, __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512,
+    _mm512_castsi512_ps, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh,
+    _mm512_cvtph_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_permutexvar_epi16, _mm512_permutexvar_ps,
+    _mm512_rol_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_sll_epi32, _mm512_slli_epi32,
     _mm512_srai_epi32, _mm512_srl_epi32, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
     _mm512_sub_epi32, _mm512_ternarylogic_epi32, _mm512_xor_ps,
 };

@@ -178,8 +178,8 @@ fn check(random: &Random, rows: usize) {
     for device in Device::every_cpu() {
         for precision in [Precision::F32, Precision::Bf16] {
             let x = operand(&device, precision, (rows, random.cols));
-            let [packed, plain] = weights(&device, precision, random)
-                .map(|weight| results(&device, &weight, &x));
+            let [packed, plain] =
+                weights(&device, precision, random).map(|weight| results(&device, &weight, &x));
             let what = format!("{:?} {device:?} {precision:?}", random.kind);
             for (index, (packed, plain)) in packed.iter().zip(&plain).enumerate() {
                 assert_same_bits(&format!("{what} {index}"), packed.as_slice(), plain.as_slice());

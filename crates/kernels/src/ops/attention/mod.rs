@@ -1,11 +1,15 @@
 //! Causal attention over prompts and their branches.
 //!
 //! ```text
-//! s_ij   = scale q_i . k_j              j in the prompt of i's tree, or in i's own branch, j <= i
+//! s_ij   = cap(scale q_i . k_j)         j in the prompt of i's tree, or in i's own branch, j <= i
 //! lse_i  = ln sum_j exp(s_ij)
 //! p_ij   = exp(s_ij - lse_i)
 //! out_i  = sum_j p_ij v_j
 //! ```
+//!
+//! `cap(s) = softcap tanh(s / softcap)` where there is a cap (Gemma 2, arXiv:2408.00118), else `s`.
+//! With a window of `w`, row `i` sees itself and the `w - 1` rows before it (Mistral 7B,
+//! arXiv:2310.06825), counted through prompt and branch.
 //!
 //! Query head `h` reads key and value head `h / (H / G)`. The scores are never kept: blocks of them
 //! are computed with a running maximum and sum (Dao 2023, arXiv:2307.08691), and once more in the
@@ -23,6 +27,29 @@ use crate::{Branches, Device, Heads, Operand, Precision, Tensor};
 
 pub use cache::KvCache;
 
+/// How scores are made of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scoring {
+    /// What products of queries and keys are multiplied by; usually `1 / sqrt(heads.dim)`.
+    pub scale: f32,
+    /// The limit that scores bend towards; above 0.
+    pub softcap: Option<f32>,
+    /// How many rows a row sees, itself too; above 0.
+    pub window: Option<usize>,
+}
+
+impl Scoring {
+    /// Scores that are only scaled, of all rows before.
+    pub fn scaled(scale: f32) -> Self {
+        Self { scale, softcap: None, window: None }
+    }
+
+    /// The first place that the row at `place` of a sequence sees.
+    fn first_seen(&self, place: usize) -> usize {
+        self.window.map_or(0, |window| (place + 1).saturating_sub(window))
+    }
+}
+
 /// Which rows attend to which, with how many heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
@@ -30,13 +57,14 @@ pub struct Shape<'a> {
     pub branches: &'a Branches,
     /// The division of columns into heads.
     pub heads: Heads,
-    /// What scores are multiplied by; usually `1 / sqrt(heads.dim)`.
-    pub scale: f32,
+    /// How scores are made.
+    pub scoring: Scoring,
 }
 
 impl Shape<'_> {
     fn check(&self, qkv: &Tensor) {
         check_heads(self.heads, qkv);
+        check_scoring(self.scoring);
         assert_eq!(self.branches.rows(), qkv.rows(), "the last row is the last tree's");
     }
 }
@@ -45,6 +73,11 @@ fn check_heads(heads: Heads, qkv: &Tensor) {
     assert!(heads.key_value > 0 && heads.dim > 0, "at least one head of at least one column");
     assert!(heads.query.is_multiple_of(heads.key_value), "query heads divide among key heads");
     assert_eq!(qkv.cols(), heads.qkv_cols(), "queries, keys and values of each head");
+}
+
+fn check_scoring(scoring: Scoring) {
+    assert!(scoring.window.is_none_or(|window| window > 0), "a row sees itself");
+    assert!(scoring.softcap.is_none_or(|cap| cap > 0.0), "a cap is above 0");
 }
 
 /// What the backward pass needs of the forward pass.
@@ -91,6 +124,8 @@ pub fn forward(
 /// dq_i  = scale sum_j ds_ij k_j      dk_j = scale sum_i ds_ij q_i      dv_j = sum_i p_ij d_out_i
 /// ```
 ///
+/// Under a cap, `ds_ij` is multiplied by its slope, `1 - (s_ij / softcap)^2`.
+///
 /// Keys and values of a prompt collect from the prompt and all branches, and each from all query
 /// heads of its group, in a fixed order.
 ///
@@ -115,7 +150,7 @@ pub fn backward(device: &Device, d_out: &Tensor, saved: Saved<'_>, shape: Shape<
 /// Appends the keys and values of new rows to a cache and attends from their queries.
 ///
 /// Row `i` of `qkv [n, (H + 2G) D]` continues the cached rows at place `cache.len() + i` and sees
-/// all places up to its own. Returns the attended values `[n, H D]`. Serves prompts of many rows
+/// the places up to its own that `scoring` lets it see. Returns the attended values `[n, H D]`. Serves prompts of many rows
 /// and steps of one.
 ///
 /// # Panics
@@ -126,15 +161,16 @@ pub fn decode(
     precision: Precision,
     qkv: &Tensor,
     cache: &mut KvCache,
-    scale: f32,
+    scoring: Scoring,
 ) -> Operand {
     let heads = cache.heads();
     check_heads(heads, qkv);
+    check_scoring(scoring);
     cache.append(precision, qkv);
     match device {
         Device::Cpu(cpu) => {
             let mut out = Operand::zeros(device, precision, qkv.rows(), heads.query * heads.dim);
-            cpu::decode(*cpu, qkv, (cache, scale), &mut out);
+            cpu::decode(*cpu, qkv, (cache, scoring), &mut out);
             out
         }
     }
@@ -153,12 +189,13 @@ pub fn decode_each(
     precision: Precision,
     qkv: &Tensor,
     caches: &mut [&mut KvCache],
-    scale: f32,
+    scoring: Scoring,
 ) -> Operand {
     assert_eq!(qkv.rows(), caches.len(), "a row for each cache");
     assert!(!caches.is_empty(), "at least one cache");
     let heads = caches[0].heads();
     check_heads(heads, qkv);
+    check_scoring(scoring);
     for (row, cache) in caches.iter_mut().enumerate() {
         assert_eq!(cache.heads(), heads, "heads of one model");
         cache.append_row(precision, qkv.row(row));
@@ -167,7 +204,7 @@ pub fn decode_each(
         Device::Cpu(cpu) => {
             let mut out = Operand::zeros(device, precision, qkv.rows(), heads.query * heads.dim);
             let caches: Vec<&KvCache> = caches.iter().map(|cache| &**cache).collect();
-            cpu::decode_each(*cpu, qkv, (&caches, scale), &mut out);
+            cpu::decode_each(*cpu, qkv, (&caches, scoring), &mut out);
             out
         }
     }

@@ -12,6 +12,10 @@ pub struct Problem<'a, R> {
     pub heads: Heads,
     /// What scores are multiplied by.
     pub scale: R,
+    /// The limit that scores bend towards, if there is one.
+    pub softcap: Option<R>,
+    /// How many rows a row sees, itself too; all before it if absent.
+    pub window: Option<usize>,
 }
 
 impl<R: Real> Problem<'_, R> {
@@ -27,7 +31,9 @@ impl<R: Real> Problem<'_, R> {
         let mut visible = vec![Vec::new(); self.branches.rows()];
         for segment in of_branches(self.branches) {
             for row in segment.rows.clone() {
-                visible[row] = segment.before.clone().chain(segment.rows.start..=row).collect();
+                let seen = segment.before.clone().chain(segment.rows.start..=row);
+                let all = seen.clone().count();
+                visible[row] = seen.skip(all - all.min(self.window.unwrap_or(all))).collect();
             }
         }
         visible
@@ -42,7 +48,13 @@ impl<R: Real> Problem<'_, R> {
             }
             self.scale * sum
         };
-        seen.iter().map(|&key| product(key)).collect()
+        let cap = |score: R| self.softcap.map_or(score, |cap| cap * (score / cap).tanh());
+        seen.iter().map(|&key| cap(product(key))).collect()
+    }
+
+    /// The slope of a capped score by the score before.
+    fn slope(&self, capped: R) -> R {
+        self.softcap.map_or(R::ONE, |cap| R::ONE - (capped / cap) * (capped / cap))
     }
 }
 
@@ -102,7 +114,7 @@ pub fn backward<R: Real>(
                     dp += d_out[d] * qkv[key * cols + v + d];
                     d_qkv[key * cols + v + d] += p * d_out[d];
                 }
-                let ds = problem.scale * p * (dp - mean);
+                let ds = problem.scale * p * (dp - mean) * problem.slope(score);
                 for d in 0..dim {
                     d_qkv[row * cols + q + d] += ds * qkv[key * cols + k + d];
                     d_qkv[key * cols + k + d] += ds * qkv[row * cols + q + d];

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use testkit::tolerance::{ATTENTION_BF16, ATTENTION_F32, SLOPE_F64};
 
 use super::reference::{self, Problem};
-use super::{KvCache, Saved, Shape, backward, decode, decode_each, forward, part_rows};
+use super::{KvCache, Saved, Scoring, Shape, backward, decode, decode_each, forward, part_rows};
 use crate::check::{
     assert_close, assert_same_bits, largest, numbers, on_threads, slopes, weighted, wide,
 };
@@ -32,7 +32,7 @@ const fn heads(query: usize, key_value: usize, dim: usize) -> Heads {
 struct Case {
     branches: Branches,
     heads: Heads,
-    scale: f32,
+    scoring: Scoring,
     qkv: Vec<f32>,
     d_out: Vec<f32>,
 }
@@ -50,11 +50,17 @@ impl Case {
         let rows = branches.rows();
         Self {
             heads,
-            scale: 1.0 / (heads.dim as f32).sqrt(),
+            scoring: Scoring::scaled(1.0 / (heads.dim as f32).sqrt()),
             qkv: numbers(seed, rows * heads.qkv_cols(), magnitude),
             d_out: numbers(seed + 1, rows * heads.query * heads.dim, 1.0),
             branches,
         }
+    }
+
+    /// The same numbers, scored otherwise.
+    fn scored(mut self, softcap: Option<f32>, window: Option<usize>) -> Self {
+        self.scoring = Scoring { softcap, window, ..self.scoring };
+        self
     }
 
     /// The same numbers with fewer rows and other trees.
@@ -71,10 +77,10 @@ impl Case {
     }
 
     fn run(&self, device: &Device, precision: Precision) -> Results {
-        let Self { branches, heads, scale, .. } = self;
+        let Self { branches, heads, scoring, .. } = self;
         let rows = branches.rows();
         let qkv = Tensor::from_vec(device, rows, heads.qkv_cols(), self.qkv.clone());
-        let shape = Shape { branches, heads: *heads, scale: *scale };
+        let shape = Shape { branches, heads: *heads, scoring: *scoring };
         let (out, lse) = forward(device, precision, &qkv, shape);
         let d_out = Tensor::from_vec(device, rows, heads.query * heads.dim, self.d_out.clone());
         let saved = Saved { qkv: &qkv, out: &out, lse: &lse };
@@ -83,7 +89,13 @@ impl Case {
     }
 
     fn problem(&self) -> Problem<'_, f64> {
-        Problem { branches: &self.branches, heads: self.heads, scale: f64::from(self.scale) }
+        Problem {
+            branches: &self.branches,
+            heads: self.heads,
+            scale: f64::from(self.scoring.scale),
+            softcap: self.scoring.softcap.map(f64::from),
+            window: self.scoring.window,
+        }
     }
 
     /// Fails where the fast version strays from the reference on the same rounded numbers.
@@ -129,8 +141,13 @@ const TREES: [&[(usize, &[usize])]; 8] = [
 #[test]
 fn the_reference_has_its_own_slopes() {
     for trees in TREES {
-        for heads in [heads(1, 1, 4), heads(3, 1, 5), heads(4, 2, 3)] {
-            let case = Case::new(trees, heads, (3, 1.5));
+        for (heads, softcap, window) in [
+            (heads(1, 1, 4), None, None),
+            (heads(3, 1, 5), Some(0.7), None),
+            (heads(4, 2, 3), None, Some(2)),
+            (heads(2, 1, 3), Some(1.5), Some(3)),
+        ] {
+            let case = Case::new(trees, heads, (3, 1.5)).scored(softcap, window);
             let (qkv, d_out) = (wide(&case.qkv), wide(&case.d_out));
             let loss = |qkv: &[f64]| weighted(&reference::forward(case.problem(), qkv).0, &d_out);
             let (out, lse) = reference::forward(case.problem(), &qkv);
@@ -147,7 +164,10 @@ fn small_trees_on_every_path() {
         for precision in PRECISIONS {
             for trees in TREES {
                 for heads in [heads(1, 1, 4), heads(3, 1, 5), heads(8, 1, 8), heads(2, 2, 33)] {
-                    Case::new(trees, heads, (7, 1.0)).check(&device, precision);
+                    for (softcap, window) in [(None, None), (Some(0.5), None), (None, Some(3))] {
+                        let case = Case::new(trees, heads, (7, 1.0)).scored(softcap, window);
+                        case.check(&device, precision);
+                    }
                 }
             }
             // Means over one column keep every rounding error of the output.
@@ -165,7 +185,15 @@ fn many_blocks_on_every_path() {
             for (trees, heads) in
                 trees.iter().zip([heads(3, 1, 64), heads(2, 1, 80), heads(2, 2, 7)])
             {
-                Case::new(trees, heads, (11, 1.0)).check(&device, precision);
+                // A window may end inside a panel, a block, the prompt, or past all of it.
+                for window in [None, Some(1), Some(20), Some(150), Some(1000)] {
+                    Case::new(trees, heads, (11, 1.0))
+                        .scored(None, window)
+                        .check(&device, precision);
+                }
+                Case::new(trees, heads, (11, 1.0))
+                    .scored(Some(2.0), Some(140))
+                    .check(&device, precision);
             }
         }
     }
@@ -212,9 +240,12 @@ proptest! {
         completions in prop::collection::vec(1_usize..70, 0..3),
         (groups, ratio, dim) in (1_usize..3, 1_usize..4, 1_usize..40),
         (seed, magnitude) in (any::<u32>(), 0.1_f32..4.0),
+        softcap in prop::option::of(0.2_f32..60.0),
+        window in prop::option::of(1_usize..160),
     ) {
         let trees: &[(usize, &[usize])] = &[(prompt, &completions), (2, &[1])];
-        let case = Case::new(trees, heads(groups * ratio, groups, dim), (seed.into(), magnitude));
+        let case = Case::new(trees, heads(groups * ratio, groups, dim), (seed.into(), magnitude))
+            .scored(softcap, window);
         for device in Device::every_cpu() {
             for precision in PRECISIONS {
                 case.check(&device, precision);
@@ -228,7 +259,7 @@ fn far_scores_neither_overflow_nor_vanish() {
     for device in Device::every_cpu() {
         // Scores to 3,000: one key takes all.
         let mut case = Case::new(&[(40, &[50])], heads(2, 1, 8), (5, 32.0));
-        case.scale = 1.0;
+        case.scoring.scale = 1.0;
         let got = case.run(&device, Precision::F32);
         assert!(got.out.iter().chain(&got.lse).chain(&got.d_qkv).all(|x| x.is_finite()));
         let (_, lse) = reference::forward(case.problem(), &wide(&case.qkv));
@@ -239,7 +270,8 @@ fn far_scores_neither_overflow_nor_vanish() {
 #[test]
 fn a_tree_does_not_see_its_neighbours() {
     let heads = heads(3, 1, 12);
-    let case = Case::new(&[(150, &[40, 7]), (37, &[131]), (5, &[9, 1])], heads, (13, 1.0));
+    let case = Case::new(&[(150, &[40, 7]), (37, &[131]), (5, &[9, 1])], heads, (13, 1.0))
+        .scored(Some(3.0), Some(90));
     let alone = case.part(&[(197, 365)], &[(37, &[131])]);
     for device in Device::every_cpu() {
         for precision in PRECISIONS {
@@ -313,8 +345,13 @@ fn as_many_threads_as_you_like() {
 fn decoding_continues_what_forward_began() {
     for device in Device::every_cpu() {
         for precision in PRECISIONS {
-            for heads in [heads(3, 1, 64), heads(4, 2, 5)] {
-                let case = Case::new(&[(200, &[])], heads, (29, 1.0));
+            for (heads, softcap, window) in [
+                (heads(3, 1, 64), None, None),
+                (heads(4, 2, 5), None, None),
+                (heads(4, 2, 5), None, Some(45)),
+                (heads(2, 1, 24), Some(1.2), Some(7)),
+            ] {
+                let case = Case::new(&[(200, &[])], heads, (29, 1.0)).scored(softcap, window);
                 let whole = case.run(&device, precision).out;
                 let (cols, width) = (heads.qkv_cols(), heads.query * heads.dim);
                 let mut cache = KvCache::new(heads);
@@ -323,7 +360,7 @@ fn decoding_continues_what_forward_began() {
                     let qkv = case.qkv[rows.start * cols..rows.end * cols].to_vec();
                     let qkv = Tensor::from_vec(&device, rows.len(), cols, qkv);
                     let mut fork = cache.clone();
-                    let out = decode(&device, precision, &qkv, &mut cache, case.scale);
+                    let out = decode(&device, precision, &qkv, &mut cache, case.scoring);
                     assert_eq!(cache.len(), rows.end);
                     let tolerance = match precision {
                         Precision::F32 => ATTENTION_F32,
@@ -333,10 +370,10 @@ fn decoding_continues_what_forward_began() {
                     let got = wide(out.to_tensor(&device).as_slice());
                     assert_close("out", &got, &want, (tolerance, largest(&want)));
                     // A cache that is cut back, and one that was forked before, go the same way.
-                    let again = decode(&device, precision, &qkv, &mut fork, case.scale);
+                    let again = decode(&device, precision, &qkv, &mut fork, case.scoring);
                     assert_eq!((&again, &fork), (&out, &cache));
                     fork.truncate(rows.start);
-                    assert_eq!(decode(&device, precision, &qkv, &mut fork, case.scale), out);
+                    assert_eq!(decode(&device, precision, &qkv, &mut fork, case.scoring), out);
                 }
             }
         }
@@ -357,18 +394,18 @@ fn rows_of_several_sequences_have_the_bits_they_have_alone() {
                 let mut caches: Vec<KvCache> = [0, 1, 40, 150]
                     .map(|read| {
                         let mut cache = KvCache::new(heads);
-                        decode(&device, precision, &rows(0..read), &mut cache, case.scale);
+                        decode(&device, precision, &rows(0..read), &mut cache, case.scoring);
                         cache
                     })
                     .to_vec();
                 let mut alone = caches.clone();
                 let next = rows(190..194);
                 let mut refs: Vec<&mut KvCache> = caches.iter_mut().collect();
-                let together = decode_each(&device, precision, &next, &mut refs, case.scale);
+                let together = decode_each(&device, precision, &next, &mut refs, case.scoring);
                 let together = together.to_tensor(&device);
                 for (index, cache) in alone.iter_mut().enumerate() {
                     let row = rows(190 + index..191 + index);
-                    let one = decode(&device, precision, &row, cache, case.scale);
+                    let one = decode(&device, precision, &row, cache, case.scoring);
                     assert_same_bits("out", one.to_tensor(&device).row(0), together.row(index));
                 }
                 assert_eq!(alone, caches);
@@ -386,7 +423,8 @@ fn a_prompt_decoded_in_parts_has_the_bits_of_one_decoded_at_once() {
     for device in Device::every_cpu() {
         for precision in PRECISIONS {
             for rows in [144, 271, 300] {
-                let case = Case::new(&[(rows, &[])], heads(4, 2, 16), (37, 1.0));
+                let case = Case::new(&[(rows, &[])], heads(4, 2, 16), (37, 1.0))
+                    .scored(None, (rows == 271).then_some(33));
                 let cols = case.heads.qkv_cols();
                 let read = |most: usize| {
                     let (mut cache, mut out) = (KvCache::new(case.heads), Vec::new());
@@ -395,7 +433,7 @@ fn a_prompt_decoded_in_parts_has_the_bits_of_one_decoded_at_once() {
                         let end = start + part_rows(rows - start, most);
                         let values = case.qkv[start * cols..end * cols].to_vec();
                         let qkv = Tensor::from_vec(&device, end - start, cols, values);
-                        let part = decode(&device, precision, &qkv, &mut cache, case.scale);
+                        let part = decode(&device, precision, &qkv, &mut cache, case.scoring);
                         out.extend_from_slice(part.to_tensor(&device).as_slice());
                     }
                     out

@@ -1,11 +1,14 @@
 //! From hidden states to log-probabilities and their gradient, without the logits.
 //!
 //! ```text
-//! z_tv   = h_t . W_v                      v over the vocabulary
+//! z_tv   = cap(scale h_t . W_v)           v over the vocabulary
 //! p_tv   = exp(z_tv - lse_t)              lse_t = ln sum_v exp(z_tv)
 //! logp_t = z_ty - lse_t                   y the target of row t
-//! u_t    = W_y - sum_v p_tv W_v           the gradient of logp_t by h_t
+//! u_t    = z'_ty W_y - sum_v p_tv z'_tv W_v    the gradient of logp_t by h_t
 //! ```
+//!
+//! `cap(z) = softcap tanh(z / softcap)` where there is a cap (Gemma 2, arXiv:2408.00118), else `z`;
+//! `z'` is its slope times the scale, which is 1 in most families.
 //!
 //! The vocabulary is cut into tiles, counted from token 0; a tile of logits lives in a core's cache
 //! and is gone before the next one, with maximum, sums and `u` carried along (online softmax, as in
@@ -21,6 +24,35 @@ pub mod reference;
 mod tests;
 
 use crate::{Device, Operand, Tensor, Weight};
+
+/// How logits are made of products with the head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logits {
+    /// What products are multiplied by.
+    pub scale: f32,
+    /// The limit that logits bend towards; above 0.
+    pub softcap: Option<f32>,
+}
+
+impl Logits {
+    /// Logits that are the products themselves.
+    pub const PLAIN: Self = Self { scale: 1.0, softcap: None };
+
+    /// The slope by the product at a logit.
+    fn slope(self, logit: f32) -> f32 {
+        let part = self.softcap.map_or(0.0, |cap| logit / cap);
+        self.scale * (1.0 - part * part)
+    }
+}
+
+/// A head: its weight `[V, d]`, and how its products become logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The weight.
+    pub weight: &'a Weight,
+    /// What becomes of products.
+    pub logits: Logits,
+}
 
 /// What a row says about its target, for each row.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +73,7 @@ pub struct HeadOutput {
     pub gradient: Option<Tensor>,
 }
 
-/// Scores each row of `hidden [T, d]` under the rows of `weight [V, d]`.
+/// Scores each row of `hidden [T, d]` under the head's logits.
 ///
 /// The gradient costs as much again as the scores.
 ///
@@ -51,16 +83,16 @@ pub struct HeadOutput {
 pub fn forward(
     device: &Device,
     hidden: &Operand,
-    weight: &Weight,
+    head: Head<'_>,
     targets: &[u32],
     want_gradient: bool,
 ) -> HeadOutput {
-    check(hidden, weight, targets);
+    check(hidden, head.weight, targets);
     match device {
         Device::Cpu(cpu) => {
             let mut gradient =
                 want_gradient.then(|| Tensor::zeros(device, hidden.rows(), hidden.cols()));
-            let scores = cpu::forward(*cpu, hidden, weight, targets, gradient.as_mut());
+            let scores = cpu::forward(*cpu, hidden, head, targets, gradient.as_mut());
             HeadOutput {
                 logp: scores.iter().map(|score| score.logp).collect(),
                 lse: scores.iter().map(|score| score.lse).collect(),
@@ -71,6 +103,13 @@ pub fn forward(
                 gradient,
             }
         }
+    }
+}
+
+/// Turns products with the head `[T, V]` into logits, in place.
+pub fn bend(device: &Device, products: &mut Tensor, logits: Logits) {
+    match device {
+        Device::Cpu(cpu) => cpu::bend(*cpu, products, logits),
     }
 }
 
@@ -103,19 +142,20 @@ pub struct Scored<'a> {
 /// Adds the gradient by a trained head: the logits are computed once more, a tile at a time.
 ///
 /// ```text
-/// dW_v += sum_t coefficient_t (1[v = y_t] - p_tv) h_t        d_weight [V, d], row-major
+/// dW_v += sum_t coefficient_t (1[v = y_t] - p_tv) z'_tv h_t      d_weight [V, d], row-major
 /// ```
 ///
 /// # Panics
 ///
 /// If shapes do not agree or a target is not in the vocabulary.
-pub fn backward_weight(device: &Device, weight: &Weight, scored: Scored<'_>, d_weight: &mut [f32]) {
+pub fn backward_weight(device: &Device, head: Head<'_>, scored: Scored<'_>, d_weight: &mut [f32]) {
+    let weight = head.weight;
     check(scored.hidden, weight, scored.targets);
     assert_eq!(scored.lse.len(), scored.targets.len(), "a sum for each row");
     assert_eq!(scored.coefficients.len(), scored.targets.len(), "a coefficient for each row");
     assert_eq!(d_weight.len(), weight.outputs() * weight.inputs(), "a place for each element");
     match device {
-        Device::Cpu(cpu) => cpu::backward_weight(*cpu, weight, scored, d_weight),
+        Device::Cpu(cpu) => cpu::backward_weight(*cpu, head, scored, d_weight),
     }
 }
 

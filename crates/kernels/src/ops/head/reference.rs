@@ -21,20 +21,41 @@ pub struct Row<R> {
     pub gradient: Vec<R>,
 }
 
-fn logits<R: Real>(hidden: &[R], weight: &[R]) -> Vec<R> {
+/// A weight `[V, d]`, and how products with it become logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a, R> {
+    /// The weight, row-major.
+    pub weight: &'a [R],
+    /// What products are multiplied by.
+    pub scale: R,
+    /// The limit that logits bend towards, if there is one.
+    pub softcap: Option<R>,
+}
+
+impl<R: Real> Head<'_, R> {
+    /// The slope of a logit by its product.
+    fn slope(&self, logit: R) -> R {
+        let cap = self.softcap.map_or(R::ONE, |cap| R::ONE - (logit / cap) * (logit / cap));
+        self.scale * cap
+    }
+}
+
+fn logits<R: Real>(hidden: &[R], head: Head<'_, R>) -> Vec<R> {
     let product = |row: &[R]| {
         let mut sum = R::ZERO;
         for (&h, &w) in hidden.iter().zip(row) {
             sum += h * w;
         }
-        sum
+        sum * head.scale
     };
-    weight.chunks(hidden.len()).map(product).collect()
+    let cap = |logit: R| head.softcap.map_or(logit, |cap| cap * (logit / cap).tanh());
+    head.weight.chunks(hidden.len()).map(product).map(cap).collect()
 }
 
-/// Scores one hidden state `[d]` under a weight `[V, d]`.
-pub fn forward<R: Real>(hidden: &[R], weight: &[R], target: usize) -> Row<R> {
-    let z = logits(hidden, weight);
+/// Scores one hidden state `[d]`.
+pub fn forward<R: Real>(hidden: &[R], head: Head<'_, R>, target: usize) -> Row<R> {
+    let z = logits(hidden, head);
+    let weight = head.weight;
     let max = z.iter().copied().fold(z[0], R::max);
     let mut sum = R::ZERO;
     let mut mean_logit = R::ZERO;
@@ -44,13 +65,14 @@ pub fn forward<R: Real>(hidden: &[R], weight: &[R], target: usize) -> Row<R> {
     }
     let lse = max + sum.ln();
     let (mut entropy, mut sum_p2) = (R::ZERO, R::ZERO);
-    let mut gradient = weight[target * hidden.len()..][..hidden.len()].to_vec();
+    let own = &weight[target * hidden.len()..][..hidden.len()];
+    let mut gradient: Vec<R> = own.iter().map(|&w| head.slope(z[target]) * w).collect();
     for (&z, row) in z.iter().zip(weight.chunks(hidden.len())) {
         let p = (z - lse).exp();
         entropy += p * (lse - z);
         sum_p2 += p * p;
         for (gradient, &w) in gradient.iter_mut().zip(row) {
-            *gradient -= p * w;
+            *gradient -= p * head.slope(z) * w;
         }
     }
     let is_argmax = z.iter().enumerate().all(|(v, &z_v)| v == target || z[target] > z_v);
@@ -61,15 +83,15 @@ pub fn forward<R: Real>(hidden: &[R], weight: &[R], target: usize) -> Row<R> {
 /// Adds a row's share of the gradient by the weight, for the derivative `coefficient` by its `logp`.
 pub fn backward_weight<R: Real>(
     hidden: &[R],
-    weight: &[R],
+    head: Head<'_, R>,
     (target, coefficient): (usize, R),
     d_weight: &mut [R],
 ) {
-    let z = logits(hidden, weight);
-    let lse = forward(hidden, weight, target).lse;
+    let z = logits(hidden, head);
+    let lse = forward(hidden, head, target).lse;
     for (v, (&z, row)) in z.iter().zip(d_weight.chunks_mut(hidden.len())).enumerate() {
         let hit = if v == target { R::ONE } else { R::ZERO };
-        let factor = coefficient * (hit - (z - lse).exp());
+        let factor = coefficient * (hit - (z - lse).exp()) * head.slope(z);
         for (d, &h) in row.iter_mut().zip(hidden) {
             *d += factor * h;
         }

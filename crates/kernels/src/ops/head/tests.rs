@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use testkit::tolerance::{HEAD_BF16, HEAD_F32, SLOPE_F64};
 
-use super::{HeadOutput, Scored, backward_hidden, backward_weight, forward, reference};
+use super::{
+    Head, HeadOutput, Logits, Scored, backward_hidden, backward_weight, bend, forward, reference,
+};
 use crate::check::{
     assert_close, assert_same_bits, largest, numbers, on_threads, slopes, weighted, wide,
 };
@@ -17,6 +19,7 @@ const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 #[derive(Clone)]
 struct Case {
     width: usize,
+    logits: Logits,
     hidden: Vec<f32>,
     weight: Vec<f32>,
     targets: Vec<u32>,
@@ -56,11 +59,23 @@ impl Case {
         let token = |row: u64| ((row * 7919 + seed) % vocabulary as u64) as u32;
         Self {
             width,
+            logits: Logits::PLAIN,
             hidden: numbers(seed, rows * width, magnitude),
             weight: numbers(seed + 1, vocabulary * width, 1.0),
             targets: (0..rows as u64).map(token).collect(),
             coefficients: numbers(seed + 3, rows, 2.0),
         }
+    }
+
+    /// The same with other logits of the same products.
+    fn bent(self, scale: f32, softcap: Option<f32>) -> Self {
+        Self { logits: Logits { scale, softcap }, ..self }
+    }
+
+    /// The head of the reference.
+    fn reference<'a>(&self, weight: &'a [f64]) -> reference::Head<'a, f64> {
+        let Logits { scale, softcap } = self.logits;
+        reference::Head { weight, scale: f64::from(scale), softcap: softcap.map(f64::from) }
     }
 
     /// The same with some of the rows.
@@ -81,7 +96,8 @@ impl Case {
     fn run_with(&self, device: &Device, precision: Precision, weight: &Weight) -> Results {
         let hidden = Tensor::from_vec(device, self.targets.len(), self.width, self.hidden.clone());
         let hidden = Operand::new(device, precision, &hidden);
-        let mut output = forward(device, &hidden, weight, &self.targets, true);
+        let head = Head { weight, logits: self.logits };
+        let mut output = forward(device, &hidden, head, &self.targets, true);
         let scored = Scored {
             hidden: &hidden,
             targets: &self.targets,
@@ -89,9 +105,9 @@ impl Case {
             coefficients: &self.coefficients,
         };
         let mut d_weight = vec![1.0; self.weight.len()];
-        backward_weight(device, weight, scored, &mut d_weight);
+        backward_weight(device, head, scored, &mut d_weight);
         let gradient = output.gradient.take();
-        let without = forward(device, &hidden, weight, &self.targets, false);
+        let without = forward(device, &hidden, head, &self.targets, false);
         assert_eq!(without, output, "scores are the same without a gradient");
         let d_hidden = gradient.map(|u| backward_hidden(device, u, &self.coefficients));
         let d_hidden = d_hidden.map_or(Vec::new(), Tensor::into_vec);
@@ -110,9 +126,9 @@ impl Case {
         let mut rows = Vec::new();
         for (row, h) in hidden.chunks(self.width).enumerate() {
             let (target, c) = (self.targets[row] as usize, f64::from(self.coefficients[row]));
-            let want = reference::forward(h, &weight, target);
+            let want = reference::forward(h, self.reference(&weight), target);
             d_hidden.extend(want.gradient.iter().map(|u| c * u));
-            reference::backward_weight(h, &weight, (target, c), &mut d_weight);
+            reference::backward_weight(h, self.reference(&weight), (target, c), &mut d_weight);
             rows.push(want);
         }
         let what = |part: &str| format!("{part}, {}, {precision:?}", device.kernel_path());
@@ -150,6 +166,7 @@ fn a_long_tail_of_small_terms_is_not_lost() {
     weight[2 * leader] = 17.0;
     let case = Case {
         width: 2,
+        logits: Logits::PLAIN,
         hidden: vec![1.0, 0.0],
         weight,
         targets: vec![5],
@@ -162,20 +179,32 @@ fn a_long_tail_of_small_terms_is_not_lost() {
 
 #[test]
 fn the_reference_has_its_own_slopes() {
-    for (vocabulary, width, magnitude) in [(7, 3, 1.0), (1, 2, 1.0), (12, 5, 6.0)] {
-        let case = Case::new((1, vocabulary, width), (3, magnitude));
+    for (vocabulary, width, magnitude, scale, softcap) in [
+        (7, 3, 1.0, 1.0, None),
+        (1, 2, 1.0, 1.0, None),
+        (12, 5, 6.0, 1.0, None),
+        (9, 4, 2.0, 0.3, None),
+        (9, 4, 2.0, 0.7, Some(1.5)),
+    ] {
+        let case = Case::new((1, vocabulary, width), (3, magnitude)).bent(scale, softcap);
         let (hidden, weight) = (wide(&case.hidden), wide(&case.weight));
         let target = case.targets[0] as usize;
-        let logp = |hidden: &[f64], weight: &[f64]| reference::forward(hidden, weight, target).logp;
-        let row = reference::forward(&hidden, &weight, target);
+        let logp = |hidden: &[f64], weight: &[f64]| {
+            reference::forward(hidden, case.reference(weight), target).logp
+        };
+        let row = reference::forward(&hidden, case.reference(&weight), target);
         let want = slopes(&hidden, |hidden| logp(hidden, &weight));
         assert_close("u", &row.gradient, &want, (SLOPE_F64, largest(&want).max(0.1)));
         let mut d_weight = vec![0.0; weight.len()];
-        reference::backward_weight(&hidden, &weight, (target, 1.5), &mut d_weight);
+        reference::backward_weight(&hidden, case.reference(&weight), (target, 1.5), &mut d_weight);
         let want = slopes(&weight, |weight| 1.5 * logp(&hidden, weight));
         assert_close("dW", &d_weight, &want, (SLOPE_F64, largest(&want).max(0.1)));
         // Entropy and its companions follow from the logits.
-        let z: Vec<f64> = weight.chunks(width).map(|w| weighted(w, &hidden)).collect();
+        let bend = |z: f64| {
+            let z = z * f64::from(scale);
+            softcap.map_or(z, |cap| f64::from(cap) * (z / f64::from(cap)).tanh())
+        };
+        let z: Vec<f64> = weight.chunks(width).map(|w| bend(weighted(w, &hidden))).collect();
         let sum: f64 = z.iter().map(|z| z.exp()).sum();
         let p: Vec<f64> = z.iter().map(|z| z.exp() / sum).collect();
         let close = |what: &str, got: f64, want: f64| {
@@ -193,7 +222,9 @@ fn several_tiles_on_every_path() {
     for device in Device::every_cpu() {
         for precision in PRECISIONS {
             for shape in [(13, 2100, 17), (1, 1024, 64), (50, 1025, 33), (3, 33, 1), (2, 1, 4)] {
-                Case::new(shape, (5, 1.0)).check(&device, precision);
+                for (scale, softcap) in [(1.0, None), (0.125, None), (0.5, Some(3.0))] {
+                    Case::new(shape, (5, 1.0)).bent(scale, softcap).check(&device, precision);
+                }
             }
         }
     }
@@ -205,8 +236,9 @@ proptest! {
     fn any_shape_on_every_path(
         shape in (1_usize..30, 1_usize..1200, 1_usize..40),
         (seed, magnitude) in (any::<u32>(), 0.1_f32..4.0),
+        softcap in prop::option::of(5.0_f32..60.0),
     ) {
-        let case = Case::new(shape, (seed.into(), magnitude));
+        let case = Case::new(shape, (seed.into(), magnitude)).bent(1.0, softcap);
         for device in Device::every_cpu() {
             for precision in PRECISIONS {
                 case.check(&device, precision);
@@ -219,6 +251,7 @@ proptest! {
 fn of_logits(logits: &[f32], target: u32) -> Case {
     Case {
         width: 1,
+        logits: Logits::PLAIN,
         hidden: vec![1.0],
         weight: logits.to_vec(),
         targets: vec![target],
@@ -260,7 +293,7 @@ fn a_gradient_near_probability_one_keeps_its_digits() {
     for device in Device::every_cpu() {
         for precision in PRECISIONS {
             let case = of_logits(&logits, 700);
-            let want = reference::forward(&[1.0], &wide(&logits), 700).gradient;
+            let want = reference::forward(&[1.0], case.reference(&wide(&logits)), 700).gradient;
             let got = wide(&case.run(&device, precision).d_hidden);
             assert_close("u", &got, &want, (HEAD_BF16, want[0].abs()));
         }
@@ -310,7 +343,8 @@ fn a_broken_logit_is_not_hidden() {
             let weight = Weight::pack(&device, Precision::F32, &Matrix::new(&case.weight, 1));
             let hidden = Tensor::from_vec(&device, 1, 1, case.hidden.clone());
             let hidden = Operand::new(&device, Precision::F32, &hidden);
-            let output = forward(&device, &hidden, &weight, &case.targets, true);
+            let head = Head { weight: &weight, logits: Logits::PLAIN };
+            let output = forward(&device, &hidden, head, &case.targets, true);
             assert!(output.logp[0].is_nan() && output.lse[0].is_nan());
         }
     }
@@ -318,7 +352,7 @@ fn a_broken_logit_is_not_hidden() {
 
 #[test]
 fn a_row_does_not_see_its_neighbours() {
-    let case = Case::new((130, 1500, 24), (7, 1.0));
+    let case = Case::new((130, 1500, 24), (7, 1.0)).bent(0.5, Some(2.0));
     for device in Device::every_cpu() {
         for precision in PRECISIONS {
             let all = case.run(&device, precision);
@@ -367,5 +401,24 @@ fn a_narrow_weight_gives_the_same_bits_as_its_values_in_f32() {
         assert_eq!(got.output, want.output);
         assert_same_bits("d_hidden", &got.d_hidden, &want.d_hidden);
         assert_same_bits("d_weight", &got.d_weight, &want.d_weight);
+    }
+}
+
+#[test]
+fn bent_products_are_the_logits_that_are_scored() {
+    let case = Case::new((3, 50, 8), (13, 2.0)).bent(0.5, Some(2.0));
+    for device in Device::every_cpu() {
+        let products = case.hidden.chunks(8).flat_map(|hidden| {
+            let product = |w: &[f32]| hidden.iter().zip(w).map(|(h, w)| h * w).sum::<f32>();
+            case.weight.chunks(8).map(product).collect::<Vec<_>>()
+        });
+        let mut logits = Tensor::from_vec(&device, 3, 50, products.collect());
+        bend(&device, &mut logits, case.logits);
+        let lse: Vec<f64> = (0..3)
+            .map(|row| wide(logits.row(row)).iter().map(|z| z.exp()).sum::<f64>().ln())
+            .collect();
+        let got = case.run(&device, Precision::F32).output;
+        assert_close("lse", &wide(&got.lse), &lse, (HEAD_F32, 1.0));
+        assert!(logits.as_slice().iter().all(|logit| logit.abs() < 2.0));
     }
 }

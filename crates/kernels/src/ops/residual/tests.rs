@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{add, reference};
+use super::{add, reference, scale, scale_and_add};
 use crate::check::{assert_close, assert_same_bits, on_threads, slopes, tensor, weighted, wide};
 use crate::{Device, Tensor};
 
@@ -16,6 +16,12 @@ proptest! {
             let mut sum = x;
             add(&device, &mut sum, &y);
             assert_same_bits("sum", sum.as_slice(), &want);
+            let (mut scaled, mut both) = (sum.clone(), sum.clone());
+            scale(&device, &mut scaled, 0.22);
+            scale_and_add(&device, &mut both, 0.22, &y);
+            assert_same_bits("both", both.as_slice(), &reference::forward(scaled.as_slice(), y.as_slice()));
+            let want: Vec<f32> = sum.as_slice().iter().map(|x| x * 0.22).collect();
+            assert_same_bits("scaled", scaled.as_slice(), &want);
         }
     }
 }

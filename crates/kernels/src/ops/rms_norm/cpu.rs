@@ -30,6 +30,23 @@ pub(super) fn forward(cpu: Cpu, x: &Tensor, weight: &[f32], eps: f32, y: &mut Op
     inv_rms
 }
 
+/// Writes the normalized rows as they are and returns `inv_rms`.
+pub(super) fn forward_exact(
+    cpu: Cpu,
+    x: &Tensor,
+    weight: &[f32],
+    eps: f32,
+    y: &mut Tensor,
+) -> Vec<f32> {
+    let mut inv_rms = vec![0.0; x.rows()];
+    let cols = x.cols().max(1);
+    let rows = y.as_mut_slice().par_chunks_mut(cols).zip(&mut inv_rms).enumerate();
+    rows.with_min_len(TASK_ROWS).for_each(|(row, (y, inv_rms))| {
+        *inv_rms = cpu.run(Normalize { x: x.row(row), weight, eps, y });
+    });
+    inv_rms
+}
+
 /// Writes the gradient by `x`.
 pub(super) fn backward(cpu: Cpu, dy: &Tensor, saved: Saved<'_>, dx: &mut Tensor) {
     // A tensor without columns has no chunks either.
@@ -54,11 +71,12 @@ pub(super) fn accumulate_dweight(cpu: Cpu, dy: &Tensor, saved: Saved<'_>, dweigh
     });
 }
 
-struct Normalize<'a> {
-    x: &'a [f32],
-    weight: &'a [f32],
-    eps: f32,
-    y: &'a mut [f32],
+/// Normalizes one row; returns its inverse root mean square.
+pub(in super::super) struct Normalize<'a> {
+    pub(in super::super) x: &'a [f32],
+    pub(in super::super) weight: &'a [f32],
+    pub(in super::super) eps: f32,
+    pub(in super::super) y: &'a mut [f32],
 }
 
 impl Loop for Normalize<'_> {
@@ -75,12 +93,13 @@ impl Loop for Normalize<'_> {
     }
 }
 
-struct Backward<'a> {
-    dy: &'a [f32],
-    x: &'a [f32],
-    weight: &'a [f32],
-    inv_rms: f32,
-    dx: &'a mut [f32],
+/// The gradient by one row.
+pub(in super::super) struct Backward<'a> {
+    pub(in super::super) dy: &'a [f32],
+    pub(in super::super) x: &'a [f32],
+    pub(in super::super) weight: &'a [f32],
+    pub(in super::super) inv_rms: f32,
+    pub(in super::super) dx: &'a mut [f32],
 }
 
 impl Loop for Backward<'_> {

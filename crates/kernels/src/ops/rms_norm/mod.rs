@@ -8,7 +8,7 @@
 //! `LlamaRMSNorm` of transformers, in f32 throughout (Zhang and Sennrich 2019, arXiv:1910.07467).
 //! Families that store `weight - 1` add the one when they load it.
 
-mod cpu;
+pub(super) mod cpu;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -45,6 +45,22 @@ pub fn forward(
         Device::Cpu(cpu) => {
             let mut y = Operand::unwritten(device, precision, x.rows(), x.cols());
             let inv_rms = cpu::forward(*cpu, x, weight, eps, &mut y);
+            (y, inv_rms)
+        }
+    }
+}
+
+/// The same rows unrounded, for a sum that follows in place of a product: `[T, d]`.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn forward_exact(device: &Device, x: &Tensor, weight: &[f32], eps: f32) -> (Tensor, Vec<f32>) {
+    assert_eq!(weight.len(), x.cols(), "one weight for each column");
+    match device {
+        Device::Cpu(cpu) => {
+            let mut y = Tensor::unwritten(device, x.rows(), x.cols());
+            let inv_rms = cpu::forward_exact(*cpu, x, weight, eps, &mut y);
             (y, inv_rms)
         }
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use testkit::tolerance::{BF16_ROUNDING, F32_GOLDEN, ROW_SUM_F32, SLOPE_F64};
 
-use super::{Saved, backward, forward, reference};
+use super::{Saved, backward, forward, forward_exact, reference};
 use crate::check::{
     array, array_f32, assert_close, assert_same_bits, count, golden, largest, numbers, on_threads,
     slopes, tensor, weighted, wide,
@@ -20,6 +20,8 @@ fn assert_is_reference(device: &Device, x: &Tensor, dy: &Tensor, weight: &[f32],
     let y = wide(y.to_tensor(device).as_slice());
     assert_close("inv_rms", &wide(&inv_rms), &want_inv, (ROW_SUM_F32, f64::MIN_POSITIVE));
     assert_close("y", &y, &want_y, (ROW_SUM_F32, largest(&want_y)));
+    let (exact, exact_inv) = forward_exact(device, x, weight, eps);
+    assert_eq!((wide(exact.as_slice()), &exact_inv), (y, &inv_rms));
     let (rounded, _) = forward(device, Precision::Bf16, x, weight, eps);
     let rounded = wide(rounded.to_tensor(device).as_slice());
     assert_close("bf16 y", &rounded, &want_y, (BF16_ROUNDING, f64::from(f32::MIN_POSITIVE)));

@@ -1,12 +1,13 @@
 //! Rotary position embedding of queries and keys.
 //!
 //! ```text
-//! angle[t, i] = position[t] * inverse_frequency[i]          i < D / 2
-//! x[i]        = x[i] * cos - x[i + D/2] * sin
-//! x[i + D/2]  = x[i + D/2] * cos + x[i] * sin
+//! angle[t, i] = position[t] * inverse_frequency[i]          i < R / 2
+//! x[i]        = x[i] * cos - x[i + R/2] * sin
+//! x[i + R/2]  = x[i + R/2] * cos + x[i] * sin
 //! ```
 //!
-//! The first half of a head turns against its second half, as in transformers (`rotate_half`), and
+//! The first `R` columns of a head turn, all of them in most families. Of these the first half turns
+//! against the second half, as in transformers (`rotate_half`), and
 //! not pairs of neighbours as in the paper (`RoFormer`, Su et al. 2021, arXiv:2104.09864). The
 //! gradient is turned back by the same angle.
 
@@ -17,21 +18,21 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{Scaling, Table};
+pub use table::{LONG, Scaling, Table};
 
 use crate::{Device, Heads, Tensor};
 
 /// Turns the query and key columns of `qkv [T, (H + 2G) * D]` in place; values stay.
 ///
-/// Row `t` turns by the angles of `positions[t]`.
+/// Row `t` turns by the angles of `positions[t]`, which may be marked as [`LONG`].
 ///
 /// # Panics
 ///
-/// If shapes do not agree: `qkv` with `heads`, the table with half a head, positions with rows.
+/// If shapes do not agree: `qkv` with `heads`, the table with at most half a head, positions with rows.
 pub fn forward(device: &Device, qkv: &mut Tensor, heads: Heads, table: &Table, positions: &[u32]) {
     check(qkv, heads, table, positions);
     match device {
-        Device::Cpu(cpu) => cpu::turn::<false>(*cpu, qkv, turned_cols(heads), table, positions),
+        Device::Cpu(cpu) => cpu::turn::<false>(*cpu, qkv, heads, table, positions),
     }
 }
 
@@ -49,18 +50,13 @@ pub fn backward(
 ) {
     check(dqkv, heads, table, positions);
     match device {
-        Device::Cpu(cpu) => cpu::turn::<true>(*cpu, dqkv, turned_cols(heads), table, positions),
+        Device::Cpu(cpu) => cpu::turn::<true>(*cpu, dqkv, heads, table, positions),
     }
 }
 
 fn check(qkv: &Tensor, heads: Heads, table: &Table, positions: &[u32]) {
     assert_eq!(qkv.cols(), heads.qkv_cols(), "queries, keys and values of each head");
     let pairs = table.inverse_frequencies().len();
-    assert_eq!(heads.dim, 2 * pairs, "a frequency for each pair of a head's columns");
+    assert!(2 * pairs <= heads.dim, "a pair of a head's columns for each frequency");
     assert_eq!(qkv.rows(), positions.len(), "a position for each row");
-}
-
-/// Queries and keys come first in a row.
-fn turned_cols(heads: Heads) -> usize {
-    (heads.query + heads.key_value) * heads.dim
 }

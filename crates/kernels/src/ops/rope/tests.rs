@@ -7,7 +7,7 @@ use testkit::tolerance::{
 };
 
 use super::sincos::sin_cos;
-use super::{Scaling, Table, backward, forward, reference};
+use super::{LONG, Scaling, Table, backward, forward, reference};
 use crate::check::{
     array, array_f32, assert_close, assert_same_bits, count, golden, numbers, on_threads, slopes,
     tensor, weighted, wide,
@@ -81,6 +81,30 @@ fn factors_divide() {
     }
 }
 
+/// Marked rows turn by the long factors, the others by the short ones, whatever stands beside them.
+#[test]
+fn long_sequences_turn_by_factors_of_their_own() {
+    let [short, long] = [vec![1.0, 2.0], vec![3.0, 5.0]];
+    let both = Scaling::ByLength { short: short.clone(), long: long.clone() };
+    let table = |scaling: &Scaling| Table::new(4, 1e4, scaling);
+    let (heads, rows) = (Heads { query: 1, key_value: 1, dim: 4 }, 3);
+    for device in Device::every_cpu() {
+        let before = tensor(&device, 1, (rows, heads.qkv_cols()), 3.0);
+        let turn = |table: &Table, positions: &[u32]| {
+            let mut qkv = before.clone();
+            forward(&device, &mut qkv, heads, table, positions);
+            qkv
+        };
+        let got = turn(&table(&both), &[7, 7 | LONG, 9]);
+        let short = turn(&table(&Scaling::Factors(short.clone())), &[7, 7, 9]);
+        let long = turn(&table(&Scaling::Factors(long.clone())), &[7, 7, 9]);
+        for (row, want) in [&short, &long, &short].into_iter().enumerate() {
+            assert_same_bits("row", got.row(row), want.row(row));
+        }
+        assert_ne!(short.row(1), long.row(1));
+    }
+}
+
 proptest! {
     #[test]
     fn sines_are_exact(angle in prop_oneof![-4.0_f32..4.0, 0.0_f32..2e5, -1e6_f32..1e6]) {
@@ -94,12 +118,15 @@ proptest! {
     #[test]
     fn fast_is_reference(
         (query, key_value) in (1_usize..5, 1_usize..3),
-        pairs in 1_usize..40,
+        (pairs, unturned) in (1_usize..40, 0_usize..9),
+        stretched: bool,
         positions in prop::collection::vec(0_u32..8192, 0..9),
         seed: u64,
     ) {
-        let heads = Heads { query, key_value, dim: 2 * pairs };
-        let table = Table::new(2 * pairs, 1e4, &Scaling::None);
+        let heads = Heads { query, key_value, dim: 2 * pairs + unturned };
+        let magnitude = if stretched { 1.25 } else { 1.0 };
+        let table = Table::new(2 * pairs, 1e4, &Scaling::None).with_magnitude(magnitude);
+        let shape = (heads.dim, f64::from(magnitude));
         for device in Device::every_cpu() {
             let mut qkv = tensor(&device, seed, (positions.len(), heads.qkv_cols()), 1e10);
             let before = qkv.clone();
@@ -109,28 +136,39 @@ proptest! {
                 let angles: Vec<f64> =
                     frequencies.map(|frequency| f64::from(*position as f32 * frequency)).collect();
                 let (turned, kept) = before.row(row).split_at((query + key_value) * heads.dim);
-                let want = reference::forward(&wide(turned), &angles);
+                let want = reference::forward(&wide(turned), shape, &angles);
                 let got = wide(&qkv.row(row)[..turned.len()]);
                 assert_close("turned", &got, &want, (ROTATION_F32, 1e10));
                 assert_same_bits("values", &qkv.row(row)[turned.len()..], kept);
             }
             backward(&device, &mut qkv, heads, &table, &positions);
-            let (got, want) = (wide(qkv.as_slice()), wide(before.as_slice()));
-            assert_close("there and back", &got, &want, (2.0 * ROTATION_F32, 1e10));
+            // The way back is the transpose: it stretches once more.
+            for (row, before) in (0..qkv.rows()).map(|row| (qkv.row(row), before.row(row))) {
+                for (column, (got, want)) in row.iter().zip(before).enumerate() {
+                    let is_turned = column < (query + key_value) * heads.dim
+                        && column % heads.dim < 2 * pairs;
+                    let factor = if is_turned { shape.1 * shape.1 } else { 1.0 };
+                    let (got, want) = (f64::from(*got), f64::from(*want) * factor);
+                    assert_close("there and back", &[got], &[want], (2.0 * ROTATION_F32, 1e10));
+                }
+            }
         }
     }
 }
 
 #[test]
 fn gradients_are_the_slope() {
-    for pairs in [1, 3] {
-        let heads = wide(&numbers(1, 3 * 2 * pairs, 2.0));
-        let dturned = wide(&numbers(2, 3 * 2 * pairs, 1.0));
+    for (pairs, shape) in [(1, (2, 1.0)), (3, (6, 1.0)), (2, (7, 1.5))] {
+        let heads = wide(&numbers(1, 3 * shape.0, 2.0));
+        let dturned = wide(&numbers(2, 3 * shape.0, 1.0));
         let angles = wide(&numbers(3, pairs, 9.0));
-        let want = slopes(&heads, |heads| weighted(&reference::forward(heads, &angles), &dturned));
-        let got = reference::backward(&dturned, &angles);
+        let turn = |heads: &[f64]| reference::forward(heads, shape, &angles);
+        let want = slopes(&heads, |heads| weighted(&turn(heads), &dturned));
+        let got = reference::backward(&dturned, shape, &angles);
         assert_close("dheads", &got, &want, (SLOPE_F64, 1.0));
-        let back = reference::backward(&reference::forward(&heads, &angles), &angles);
+        let plain = (shape.0, 1.0);
+        let there = reference::forward(&heads, plain, &angles);
+        let back = reference::backward(&there, plain, &angles);
         assert_close("there and back", &back, &heads, (SAME_F64_ARITHMETIC, 1.0));
     }
 }

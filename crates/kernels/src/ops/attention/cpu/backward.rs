@@ -31,7 +31,7 @@ pub(in super::super) fn backward(
     d_qkv: &mut Tensor,
 ) {
     let segments = of_branches(shape.branches);
-    let frame = Frame::new((cpu, saved.out.rounding()), shape.heads, shape.scale, &segments);
+    let frame = Frame::new((cpu, saved.out.rounding()), shape.heads, shape.scoring, &segments);
     let [queries, keys, values] = Columns::of_tensor(saved.qkv, shape.heads);
     let gradients =
         Columns { values: d_out.as_slice(), stride: d_out.cols(), first: 0, dim: shape.heads.dim };
@@ -184,9 +184,14 @@ impl Pass<'_> {
         let [dk, dv] = [start, start + len].map(|at| unsafe { self.parts.slice(0, at..at + len) });
         with_scratch(Scratch::words(frame), |scratch| {
             let mut scratch = Scratch::new(frame, &mut scratch[..Scratch::words(frame)]);
+            if frame.scoring.window.is_some() {
+                // The first queries may be past the window of a key.
+                dk.fill(0.0);
+                dv.fill(0.0);
+            }
             for first in (0..segment.rows.len()).step_by(BLOCK) {
                 let asked = self.ask(segment, head, first, &mut scratch);
-                for block in blocks(segment, first..first + asked.count) {
+                for block in blocks(segment, first..first + asked.count, frame.scoring) {
                     self.block(&asked, &block, &mut scratch, [&mut *dk, &mut *dv]);
                 }
                 self.write_queries(&asked, scratch.sums);
@@ -241,7 +246,8 @@ impl Pass<'_> {
         // On the diagonal, 32 keys at a time need no earlier panel than their own.
         let diagonal = block.own == Some(asked.first);
         let step = if diagonal { PANEL } else { BLOCK };
-        let first_time = block.own.map_or(asked.first == 0, |_| diagonal);
+        let first_time =
+            frame.scoring.window.is_none() && block.own.map_or(asked.first == 0, |_| diagonal);
         let mode = if first_time { Mode::Replace } else { Mode::Add };
         let place =
             block.own.unwrap_or(asked.segment.rows.len() + block.slot - asked.segment.before_slot);
@@ -281,18 +287,20 @@ impl Pass<'_> {
             let keys = frame.rows_of(packed, group, &block);
             product(frame.kind(), keys, right, &mut Out::new(out, PANEL, PANEL), Mode::Replace);
         }
-        block.hide(first, scores);
+        let (lse, mean) = (&asked.lse[panel], &asked.mean[panel]);
+        let scale = softmax::cap_gradients(frame.cpu, frame.scoring, (scores, dp), mean);
+        block.hide((first, asked.segment.before.len() + first), frame.scoring, scores);
         let words = &mut scratch.panel[..frame.words(seen) * PANEL];
         let (stride, at) = (frame.words(BLOCK), frame.words(panel * PANEL));
         let [p, ds] = &mut scratch.left;
         with_format!(frame.rounding, F => F::gradients(
             frame.cpu,
             softmax::Backward {
-                scale: frame.scale,
+                scale,
                 scores,
                 dp,
-                lse: &asked.lse[panel],
-                mean: &asked.mean[panel],
+                lse,
+                mean,
                 stride,
                 p: &mut p[at..],
                 ds: &mut ds[at..],
@@ -325,7 +333,7 @@ impl Pass<'_> {
                     // SAFETY: each head of each row belongs to one unit, and a unit runs once.
                     let out = unsafe { self.d_qkv.slice(row + query, cols) };
                     for (out, value) in out.iter_mut().zip(values) {
-                        *out = frame.scale * value;
+                        *out = frame.scoring.scale * value;
                     }
                 }
             }
@@ -358,7 +366,7 @@ fn add_up(frame: &Frame<'_>, places: &Places, parts: &[f32], d_qkv: &mut Tensor)
                         let start = places.starts[head * count + reader] + (place + row) * dim;
                         let len = Places::seen(&frame.segments[reader]) * dim;
                         frame.cpu.run(AddScaled {
-                            scale: frame.scale,
+                            scale: frame.scoring.scale,
                             from: &parts[start..][..dim],
                             to: dk,
                         });

@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::super::KvCache;
 use super::super::segments::of_branches;
+use super::super::{KvCache, Scoring};
 use super::forward::{self, Queries};
 use super::{Columns, Frame};
 use crate::cpu::exp::exp;
 use crate::cpu::lanes::dot;
 use crate::cpu::round::{Rounding, to_bf16};
+use crate::cpu::tanh::tanh;
 use crate::cpu::words::with_scratch;
 use crate::cpu::{Cpu, Loop};
 use crate::{Branches, Operand, Tensor, Tree};
@@ -20,7 +21,7 @@ pub(in super::super) const PACKED_ROWS: usize = 16;
 pub(in super::super) fn decode(
     cpu: Cpu,
     qkv: &Tensor,
-    (cache, scale): (&KvCache, f32),
+    (cache, scoring): (&KvCache, Scoring),
     out: &mut Operand,
 ) {
     let heads = cache.heads();
@@ -30,22 +31,22 @@ pub(in super::super) fn decode(
         // The rows of the cache are a prompt, the new ones its only branch.
         let tree = Tree { start: 0, prompt: before, completions: vec![qkv.rows()] };
         let segments = of_branches(&Branches::new(vec![tree]));
-        let frame = Frame::new((cpu, out.rounding()), heads, scale, &segments);
+        let frame = Frame::new((cpu, out.rounding()), heads, scoring, &segments);
         let queries = Queries { columns: queries, row: before, segments: &segments[1..] };
         forward::forward(&frame, queries, columns(cache), (out, None));
         return;
     }
-    each_row(cpu, qkv, scale, |row| (cache, before + row + 1), out);
+    each_row(cpu, qkv, scoring, |row| (cache, before + row + 1), out);
 }
 
 /// Writes the attended values of the last row of each cache.
 pub(in super::super) fn decode_each(
     cpu: Cpu,
     qkv: &Tensor,
-    (caches, scale): (&[&KvCache], f32),
+    (caches, scoring): (&[&KvCache], Scoring),
     out: &mut Operand,
 ) {
-    each_row(cpu, qkv, scale, |row| (caches[row], caches[row].len()), out);
+    each_row(cpu, qkv, scoring, |row| (caches[row], caches[row].len()), out);
 }
 
 /// The keys and the values of a cache.
@@ -62,26 +63,27 @@ fn columns(cache: &KvCache) -> [Columns<'_>; 2] {
 fn each_row<'a>(
     cpu: Cpu,
     qkv: &Tensor,
-    scale: f32,
+    scoring: Scoring,
     cache_of: impl Fn(usize) -> (&'a KvCache, usize) + Sync,
     out: &mut Operand,
 ) {
     let heads = cache_of(0).0.heads();
     let [queries, ..] = Columns::of_tensor(qkv, heads);
-    let frame = Frame::new((cpu, out.rounding()), heads, scale, &[]);
+    let frame = Frame::new((cpu, out.rounding()), heads, scoring, &[]);
     let writer = out.writer();
     (0..qkv.rows() * heads.query).into_par_iter().for_each(|unit| {
         let (row, head) = (unit / heads.query, unit % heads.query);
         let (cache, seen) = cache_of(row);
         let [keys, values] = columns(cache);
-        with_scratch(seen + 2 * heads.dim, |scratch| {
-            let (scores, rest) = scratch.as_f32_mut().split_at_mut(seen);
+        let first = scoring.first_seen(seen - 1);
+        with_scratch(seen - first + 2 * heads.dim, |scratch| {
+            let (scores, rest) = scratch.as_f32_mut().split_at_mut(seen - first);
             let (query, rest) = rest.split_at_mut(heads.dim);
             let sums = &mut rest[..heads.dim];
             query.copy_from_slice(queries.row(row, head));
             let group = frame.group(head);
             let rounds = frame.rounding != Rounding::Exact;
-            cpu.run(Step { scale, rounds, group, keys, values, query, scores, sums });
+            cpu.run(Step { scoring, rounds, group, keys, values, first, query, scores, sums });
             // SAFETY: each head of each row is one unit, and a unit runs once.
             unsafe { writer.write(row, head * heads.dim, sums) };
         });
@@ -90,12 +92,14 @@ fn each_row<'a>(
 
 /// One head of one row.
 struct Step<'a> {
-    scale: f32,
+    scoring: Scoring,
     /// Whether factors of products are rounded to bf16; the cache is already.
     rounds: bool,
     group: usize,
     keys: Columns<'a>,
     values: Columns<'a>,
+    /// The first row that is seen.
+    first: usize,
     /// `[D]`.
     query: &'a mut [f32],
     /// One place for each row that is seen.
@@ -115,8 +119,11 @@ impl Loop for Step<'_> {
             }
         }
         let mut max = f32::NEG_INFINITY;
-        for (row, score) in self.scores.iter_mut().enumerate() {
-            *score = self.scale * dot(self.query, self.keys.row(row, self.group));
+        for (row, score) in (self.first..).zip(self.scores.iter_mut()) {
+            *score = self.scoring.scale * dot(self.query, self.keys.row(row, self.group));
+            if let Some(cap) = self.scoring.softcap {
+                *score = cap * tanh(*score / cap);
+            }
             max = if *score > max { *score } else { max };
         }
         for score in self.scores.iter_mut() {
@@ -124,7 +131,7 @@ impl Loop for Step<'_> {
         }
         self.sums.fill(0.0);
         let mut total = 0.0;
-        for (row, &p) in self.scores.iter().enumerate() {
+        for (row, &p) in (self.first..).zip(self.scores.iter()) {
             total += p;
             let p = if self.rounds { to_bf16(p) } else { p };
             for (sum, value) in self.sums.iter_mut().zip(self.values.row(row, self.group)) {

@@ -85,7 +85,7 @@ impl Pass<'_> {
             let scores: &mut [f32] = bytemuck::cast_slice_mut(scores);
             pack::across(frame, self.queries.columns, (row, count, head), query);
             let mut running = Running::new();
-            for block in blocks(segment, first..first + count) {
+            for block in blocks(segment, first..first + count, frame.scoring) {
                 let group = frame.group(head);
                 let scores = &mut scores[..block.keys * PANEL];
                 let words = &mut words[..frame.words(block.keys) * PANEL];
@@ -97,8 +97,8 @@ impl Pass<'_> {
                     &mut Out::new(scores, PANEL, PANEL),
                     Mode::Replace,
                 );
-                block.hide(first, scores);
-                let scale = frame.scale;
+                let scale = softmax::cap(frame.cpu, frame.scoring, scores);
+                block.hide((first, segment.before.len() + first), frame.scoring, scores);
                 let shrink = with_format!(frame.rounding, F => F::softmax(
                     frame.cpu,
                     softmax::Forward { scale, scores, running: &mut running, words, format: PhantomData },

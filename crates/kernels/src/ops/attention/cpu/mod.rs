@@ -15,8 +15,8 @@ mod softmax_avx512;
 
 use std::ops::Range;
 
-use super::Shape;
 use super::segments::Segment;
+use super::{Scoring, Shape};
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Element, Left, PANEL};
 use crate::cpu::round::Rounding;
@@ -37,7 +37,7 @@ pub(super) fn forward(
 ) {
     let segments = super::segments::of_branches(shape.branches);
     let rounding = out.rounding();
-    let frame = Frame::new((cpu, rounding), shape.heads, shape.scale, &segments);
+    let frame = Frame::new((cpu, rounding), shape.heads, shape.scoring, &segments);
     let [queries, keys, values] = Columns::of_tensor(qkv, shape.heads);
     let queries = forward::Queries { columns: queries, row: 0, segments: &segments };
     forward::forward(&frame, queries, [keys, values], (out, Some(lse)));
@@ -49,7 +49,7 @@ struct Frame<'a> {
     cpu: Cpu,
     rounding: Rounding,
     heads: Heads,
-    scale: f32,
+    scoring: Scoring,
     segments: &'a [Segment],
     /// The slots of all segments.
     slots: usize,
@@ -59,10 +59,10 @@ impl<'a> Frame<'a> {
     fn new(
         (cpu, rounding): (Cpu, Rounding),
         heads: Heads,
-        scale: f32,
+        scoring: Scoring,
         segments: &'a [Segment],
     ) -> Self {
-        Self { cpu, rounding, heads, scale, segments, slots: super::segments::slots(segments) }
+        Self { cpu, rounding, heads, scoring, segments, slots: super::segments::slots(segments) }
     }
 
     /// How the product is told what words are.
@@ -152,39 +152,56 @@ struct Block {
     slot: usize,
     /// How many keys there are; at most [`BLOCK`].
     keys: usize,
-    /// The place of the first key in the queries' own segment; `None` where all queries see all.
+    /// The place of the first key in the sequence of prompt and branch.
+    place: usize,
+    /// The place of the first key in the queries' own segment; `None` where all queries come later.
     own: Option<usize>,
     /// Whether the queries see no earlier block.
     first: bool,
 }
 
 impl Block {
-    /// The scores to hide from a panel whose first query is the segment's row `first`: for each
-    /// key, the queries that come before it.
-    fn hide(&self, first: usize, scores: &mut [f32]) {
-        let Some(own) = self.own else { return };
-        for (key, scores) in (own..).zip(scores.chunks_exact_mut(PANEL).take(self.keys)) {
-            if key > first {
-                scores[..(key - first).min(PANEL)].fill(f32::NEG_INFINITY);
+    /// Hides scores from a panel whose first query is the segment's row `first` and stands at
+    /// `place` of its sequence: for each key, the queries that come before it, and those that are
+    /// past its window.
+    fn hide(&self, (first, place): (usize, usize), scoring: Scoring, scores: &mut [f32]) {
+        if let Some(own) = self.own {
+            for (key, scores) in (own..).zip(scores.chunks_exact_mut(PANEL).take(self.keys)) {
+                if key > first {
+                    scores[..(key - first).min(PANEL)].fill(f32::NEG_INFINITY);
+                }
             }
+        }
+        let Some(window) = scoring.window else { return };
+        for (key, scores) in (self.place..).zip(scores.chunks_exact_mut(PANEL).take(self.keys)) {
+            let past = key.saturating_add(window).saturating_sub(place);
+            scores[past.min(PANEL)..].fill(f32::NEG_INFINITY);
         }
     }
 }
 
 /// The blocks of keys that a segment's queries of places `queries` see, in order.
-fn blocks(segment: &Segment, queries: Range<usize>) -> impl Iterator<Item = Block> {
+fn blocks(
+    segment: &Segment,
+    queries: Range<usize>,
+    scoring: Scoring,
+) -> impl Iterator<Item = Block> {
     let (before, before_slot, slot) = (segment.before.len(), segment.before_slot, segment.slot);
+    let seen_from = scoring.first_seen(before + queries.start);
     let prompt = (0..before).step_by(BLOCK).map(move |start| Block {
         slot: before_slot + start,
         keys: (before - start).min(BLOCK),
+        place: start,
         own: None,
-        first: start == 0,
+        first: false,
     });
     let own = (0..queries.end).step_by(BLOCK).map(move |start| Block {
         slot: slot + start,
         keys: (queries.end - start).min(BLOCK),
+        place: before + start,
         own: Some(start),
-        first: start == 0 && before == 0,
+        first: false,
     });
-    prompt.chain(own)
+    let seen = prompt.chain(own).skip_while(move |block| block.place + block.keys <= seen_from);
+    seen.enumerate().map(|(index, block)| Block { first: index == 0, ..block })
 }

@@ -5,9 +5,11 @@
 use std::marker::PhantomData;
 
 use super::pack::Format;
-use crate::cpu::Loop;
 use crate::cpu::exp::exp;
 use crate::cpu::gemm::PANEL;
+use crate::cpu::tanh::tanh;
+use crate::cpu::{Cpu, Loop};
+use crate::ops::attention::Scoring;
 
 /// A line of scores.
 type Line = [f32; PANEL];
@@ -20,9 +22,76 @@ pub(super) struct Running {
     pub(super) sum: Line,
 }
 
+/// A score that no other is below; finite, so that a query may see nothing of its first block.
+const LOWEST: f32 = -1e30;
+
 impl Running {
     pub(super) fn new() -> Self {
-        Self { max: [f32::NEG_INFINITY; PANEL], sum: [0.0; PANEL] }
+        Self { max: [LOWEST; PANEL], sum: [0.0; PANEL] }
+    }
+}
+
+/// Bends a block of products towards the cap, if there is one; returns what is left to scale by.
+pub(super) fn cap(cpu: Cpu, scoring: Scoring, scores: &mut [f32]) -> f32 {
+    let Some(cap) = scoring.softcap else { return scoring.scale };
+    cpu.run(Cap { scale: scoring.scale, cap, scores });
+    1.0
+}
+
+/// The same for the backward pass: with it, what `dp` is above the mean is multiplied by the slope
+/// of the cap.
+pub(super) fn cap_gradients(
+    cpu: Cpu,
+    scoring: Scoring,
+    (scores, dp): (&mut [f32], &mut [f32]),
+    mean: &Line,
+) -> f32 {
+    let scale = cap(cpu, scoring, scores);
+    if let Some(cap) = scoring.softcap {
+        cpu.run(CapSlopes { cap, scores, dp, mean });
+    }
+    scale
+}
+
+struct Cap<'a> {
+    scale: f32,
+    cap: f32,
+    scores: &'a mut [f32],
+}
+
+impl Loop for Cap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for score in self.scores {
+            *score = self.cap * tanh(*score * self.scale / self.cap);
+        }
+    }
+}
+
+struct CapSlopes<'a> {
+    cap: f32,
+    /// `[keys][32]`, capped.
+    scores: &'a [f32],
+    /// `[keys][32]`.
+    dp: &'a mut [f32],
+    /// 32 means; a slice, as in [`Shrink`].
+    mean: &'a [f32],
+}
+
+impl Loop for CapSlopes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = self.mean.len();
+        for (scores, dp) in self.scores.chunks_exact(width).zip(self.dp.chunks_exact_mut(width)) {
+            for ((dp, score), mean) in dp.iter_mut().zip(scores).zip(self.mean) {
+                let part = score / self.cap;
+                *dp = mean + (*dp - mean) * (1.0 - part * part);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A tile's transposed panels are made once and serve all rows; the rows of a block share the
 //! panels in cache. Nothing is summed across rows, so blocks do not reach the bits.
 
+mod bend;
 mod sums;
 mod weight;
 
@@ -12,8 +13,11 @@ use crate::cpu::gemm::{Left, Mode, Out, PANEL, TILE_ROWS, product};
 use crate::cpu::tiles::Shared;
 use crate::cpu::words::with_scratch;
 use crate::cpu::{Cpu, Loop};
-use crate::{Operand, Tensor, Weight};
+use crate::{Operand, Tensor};
 
+use super::{Head, Logits};
+
+use bend::{Bend, Slopes};
 pub(super) use sums::Score;
 use sums::{Others, Tile};
 pub(super) use weight::backward_weight;
@@ -29,10 +33,11 @@ const BLOCKS: usize = 16;
 pub(super) fn forward(
     cpu: Cpu,
     hidden: &Operand,
-    weight: &Weight,
+    head: Head<'_>,
     targets: &[u32],
     gradient: Option<&mut Tensor>,
 ) -> Vec<Score> {
+    let weight = head.weight;
     let (rows, width) = (hidden.rows(), hidden.cols());
     let mut others = vec![Others::new(); rows];
     let block = rows.div_ceil(BLOCKS).next_multiple_of(TILE_ROWS).clamp(TILE_ROWS, BLOCK_ROWS);
@@ -57,7 +62,7 @@ pub(super) fn forward(
             let pass = Pass {
                 cpu,
                 hidden,
-                weight,
+                head,
                 targets,
                 panels,
                 turned: (turned, turned_words),
@@ -69,7 +74,7 @@ pub(super) fn forward(
             blocks.for_each(|(index, others)| pass.block(index * block, others));
         }
     });
-    let finish = Finish { cpu, weight, targets };
+    let finish = Finish { cpu, head, targets };
     match gradient {
         Some(gradient) if width > 0 => {
             let rows = gradient.as_mut_slice().par_chunks_exact_mut(width);
@@ -86,7 +91,7 @@ pub(super) fn forward(
 struct Pass<'a> {
     cpu: Cpu,
     hidden: &'a Operand,
-    weight: &'a Weight,
+    head: Head<'a>,
     targets: &'a [u32],
     panels: std::ops::Range<usize>,
     /// The tile's transposed panels, and the words of each.
@@ -102,26 +107,32 @@ impl Pass<'_> {
         let rows = start..start + others.len();
         let left = self.hidden.left().row_range(rows.clone());
         let first = self.panels.start * PANEL;
-        let cols = (self.panels.end * PANEL).min(self.weight.outputs()) - first;
+        let cols = (self.panels.end * PANEL).min(self.head.weight.outputs()) - first;
         // An odd number of lines between rows, as in operands.
         let stride = TILE_PANELS * PANEL + 16;
         let word_stride = kind.1.words(TILE_PANELS * PANEL) + 16;
         let words = kind.1.words(cols);
-        with_scratch(others.len() * (stride + word_stride), |scratch| {
-            let (logits, p) = scratch.split_at_mut(others.len() * stride);
+        let slope_count = if self.head.logits.softcap.is_some() { cols } else { 0 };
+        with_scratch(others.len() * (stride + word_stride) + slope_count, |scratch| {
+            let (logits, rest) = scratch.split_at_mut(others.len() * stride);
+            let (p, slopes) = rest.split_at_mut(others.len() * word_stride);
+            let slopes: &mut [f32] = bytemuck::cast_slice_mut(&mut slopes[..slope_count]);
             let logits: &mut [f32] = bytemuck::cast_slice_mut(logits);
             for (index, panel) in self.panels.clone().enumerate() {
                 let at = index * PANEL;
                 let mut out = Out::new(&mut logits[at..], stride, PANEL.min(cols - at));
-                self.weight.product(kind, left, panel, (&mut out, Mode::Replace));
+                self.head.weight.product(kind, left, panel, (&mut out, Mode::Replace));
             }
             let lines = logits.chunks_mut(stride).zip(p.chunks_mut(word_stride));
             for ((row, others), (logits, p)) in rows.clone().zip(others.iter_mut()).zip(lines) {
                 let logits = &mut logits[..cols];
+                self.cpu.run(Bend { values: logits, logits: self.head.logits });
+                self.cpu.run(Slopes::of(logits, self.head.logits, slopes));
                 let target = (self.targets[row] as usize).checked_sub(first);
                 let target = target.filter(|target| *target < cols);
                 let shrink = self.cpu.run(Tile { logits, target, others });
                 if let Some(gradient) = &self.gradient {
+                    self.cpu.run(Times { values: logits, by: slopes });
                     self.hidden.rounding().write(self.cpu, logits, &mut p[..words]);
                     if shrink.to_bits() != 1.0_f32.to_bits() {
                         // SAFETY: a row is in one block, and a block runs once for each tile.
@@ -154,17 +165,20 @@ impl Pass<'_> {
 /// The end of each row: the target joins the others.
 struct Finish<'a> {
     cpu: Cpu,
-    weight: &'a Weight,
+    head: Head<'a>,
     targets: &'a [u32],
 }
 
 impl Finish<'_> {
     fn row(&self, row: usize, others: &Others, u: Option<&mut [f32]>) -> Score {
-        let (score, [own, rest]) = others.finish(self.weight.outputs());
+        let (score, [own, rest]) = others.finish(self.head.weight.outputs());
+        // The others' slopes are in their sum already, but for the scale.
+        let logits = self.head.logits;
+        let (own, rest) = (own * logits.slope(others.target()), rest * logits.scale);
         if let Some(u) = u {
             with_scratch(u.len(), |scratch| {
                 let target = &mut scratch.as_f32_mut()[..u.len()];
-                self.weight.read_row(self.targets[row] as usize, target);
+                self.head.weight.read_row(self.targets[row] as usize, target);
                 self.cpu.run(Join { u, target, own, rest });
             });
         }
@@ -208,6 +222,23 @@ impl Loop for AddTo<'_> {
     }
 }
 
+/// Multiplies values by factors, one each; by nothing where there are none.
+struct Times<'a> {
+    values: &'a mut [f32],
+    by: &'a [f32],
+}
+
+impl Loop for Times<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (value, by) in self.values.iter_mut().zip(self.by) {
+            *value *= by;
+        }
+    }
+}
+
 /// Multiplies all values by one factor.
 struct Scale<'a> {
     values: &'a mut [f32],
@@ -230,4 +261,11 @@ pub(super) fn scale_rows(cpu: Cpu, tensor: &mut Tensor, factors: &[f32]) {
     let cols = tensor.cols().max(1);
     let rows = tensor.as_mut_slice().par_chunks_exact_mut(cols).zip(factors);
     rows.for_each(|(values, &by)| cpu.run(Scale { values, by }));
+}
+
+/// Turns products into logits.
+pub(super) fn bend(cpu: Cpu, products: &mut Tensor, logits: Logits) {
+    let cols = products.cols().max(1);
+    let rows = products.as_mut_slice().par_chunks_exact_mut(cols);
+    rows.for_each(|values| cpu.run(Bend { values, logits }));
 }

@@ -41,6 +41,11 @@ impl Others {
         Self { max: HIDDEN, sum: 0.0, squares: 0.0, moment: 0.0, logits: 0.0, target: f32::NAN }
     }
 
+    /// The target's logit.
+    pub(super) fn target(&self) -> f32 {
+        self.target
+    }
+
     /// The row's score, and the two factors of its gradient: of the target's weight, `1 - p_y`, and
     /// of the sum over the others.
     pub(super) fn finish(&self, vocabulary: usize) -> (Score, [f32; 2]) {

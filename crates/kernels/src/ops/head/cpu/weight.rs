@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::super::Scored;
-use crate::Weight;
+use super::super::{Head, Scored};
+use super::Times;
+use super::bend::{Bend, Slopes};
 use crate::cpu::exp::exp;
 use crate::cpu::gemm::{Left, Mode, Out, PANEL, panel_count, panel_words, product};
 use crate::cpu::pack::{operand_as_lines, transpose_words};
@@ -13,7 +14,7 @@ use crate::cpu::{Cpu, Loop};
 /// Adds the gradient by the weight.
 pub(in super::super) fn backward_weight(
     cpu: Cpu,
-    weight: &Weight,
+    head: Head<'_>,
     scored: Scored<'_>,
     d_weight: &mut [f32],
 ) {
@@ -37,7 +38,7 @@ pub(in super::super) fn backward_weight(
             let words = |row: usize| hidden.row_words(row);
             operand_as_lines((cpu, element), 0..rows, index * PANEL, words, panel);
         });
-        let pass = Pass { cpu, weight, scored, across, down };
+        let pass = Pass { cpu, head, scored, across, down };
         d_weight.par_chunks_mut(PANEL * width).enumerate().for_each(|(panel, d_weight)| {
             pass.panel(panel, d_weight);
         });
@@ -63,7 +64,7 @@ fn rows_as_columns(cpu: Cpu, scored: Scored<'_>, first: usize, panel: &mut [u32]
 
 struct Pass<'a> {
     cpu: Cpu,
-    weight: &'a Weight,
+    head: Head<'a>,
     scored: Scored<'a>,
     /// Rows as columns, `[T / 32][words(d)][32]`.
     across: &'a [u32],
@@ -83,7 +84,7 @@ impl Pass<'_> {
         with_scratch(PANEL * row_words + PANEL * PANEL, |scratch| {
             let (factors, logits) = scratch.split_at_mut(PANEL * row_words);
             let logits: &mut [f32] = bytemuck::cast_slice_mut(&mut logits[..PANEL * PANEL]);
-            self.weight.with_panel(kind, panel, |weight| {
+            self.head.weight.with_panel(kind, panel, |weight| {
                 let words = kind.1.words(width);
                 let left = Left::of_panel(weight, tokens, words);
                 for (index, across) in self.across.chunks_exact(words * PANEL).enumerate() {
@@ -116,6 +117,14 @@ impl Pass<'_> {
         let (mut lse, mut coefficients) = ([0.0; PANEL], [0.0; PANEL]);
         lse[..rows.len()].copy_from_slice(&scored.lse[rows.clone()]);
         coefficients[..rows.len()].copy_from_slice(&scored.coefficients[rows.clone()]);
+        let cap_slopes = self.head.logits.softcap.map_or(0, |_| logits.len());
+        let mut slopes = [0.0; PANEL * PANEL];
+        let slopes = &mut slopes[..cap_slopes];
+        self.cpu.run(Bend { values: logits, logits: self.head.logits });
+        self.cpu.run(Slopes::of(logits, self.head.logits, slopes));
+        for coefficient in &mut coefficients {
+            *coefficient *= self.head.logits.scale;
+        }
         self.cpu.run(Factors { logits, lse: &lse, coefficients: &coefficients });
         for (column, row) in rows.enumerate() {
             let place = (scored.targets[row] as usize).checked_sub(panel * PANEL);
@@ -123,6 +132,7 @@ impl Pass<'_> {
                 logits[place * PANEL + column] += coefficients[column];
             }
         }
+        self.cpu.run(Times { values: logits, by: slopes });
         let rounding = scored.hidden.rounding();
         let count = rounding.element().words(PANEL);
         for (values, words) in logits.chunks_exact(PANEL).zip(words.chunks_mut(stride)) {
