@@ -26,7 +26,7 @@ pub mod tensor;
 pub mod weight;
 
 pub use branches::{Branches, Tree};
-pub use cpu::{Cpu, Isa};
+pub use cpu::{Cpu, Isa, together};
 pub use device::{Device, Precision};
 pub use dropout::Dropout;
 pub use heads::Heads;

@@ -251,9 +251,9 @@ impl Code {
     #[inline(always)]
     pub(crate) fn level(self, code: u32) -> f32 {
         match self {
-            Self::Four(less) | Self::Five(less) => code as i32 as f32 - less,
+            Self::Four(less) | Self::Five(less) => code.cast_signed() as f32 - less,
             Self::Quantile => nf4::LEVELS[(code & 15) as usize],
-            Self::Six => (code as i32 - 32) as f32,
+            Self::Six => (code.cast_signed() - 32) as f32,
             Self::Eight => f32::from((code as u8).cast_signed()),
         }
     }

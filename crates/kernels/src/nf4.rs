@@ -68,6 +68,7 @@ impl<'a> Nf4<'a> {
     }
 
     /// The same, for a weight that keeps 4 bits in memory, if each row is whole blocks.
+    #[must_use]
     pub fn packed(self) -> Self {
         Self { packed: self.rows.cols().is_multiple_of(BLOCK), ..self }
     }

@@ -1,7 +1,7 @@
 //! The same in 512-bit vectors: 8 inputs of 32 outputs at a time stay in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512,
+    __m128i, __m512, __m512bh, __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512,
     _mm512_castsi512_ps, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh,
     _mm512_cvtph_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
     _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_permutexvar_epi16, _mm512_permutexvar_ps,
@@ -25,13 +25,13 @@ const STEP: usize = 8;
 type Line<V> = [V; 2];
 
 /// Levels of codes of up to 5 bits.
-static LEVELS: [[f32; 32]; 4] = [levels(8), levels(0), levels(16), quantiles()];
+static LEVELS: [[f32; 32]; 4] = [levels(8.0), levels(0.0), levels(16.0), quantiles()];
 
-const fn levels(less: i32) -> [f32; 32] {
+const fn levels(less: f32) -> [f32; 32] {
     let mut levels = [0.0; 32];
     let mut code = 0;
     while code < 32 {
-        levels[code] = (code as i32 - less) as f32;
+        levels[code] = code as f32 - less;
         code += 1;
     }
     levels
@@ -117,19 +117,26 @@ unsafe fn line(at: *const u32) -> Line<__m512i> {
     unsafe { [_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(LANES).cast())] }
 }
 
+/// A number of bits to shift by.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn bits(count: usize) -> __m128i {
+    _mm_cvtsi32_si128((count as u32).cast_signed())
+}
+
 /// The f32 of the f16 bits in each word from bit `shift` on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn halves(words: __m512i, shift: i32) -> __m512 {
-    let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(shift));
+fn halves(words: __m512i, shift: usize) -> __m512 {
+    let words = _mm512_srl_epi32(words, bits(shift));
     _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
 }
 
 /// The number of 8 bits in each word from bit `shift` on, without a sign.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn byte(words: __m512i, shift: i32) -> __m512 {
-    let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(shift));
+fn byte(words: __m512i, shift: usize) -> __m512 {
+    let words = _mm512_srl_epi32(words, bits(shift));
     _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xff)))
 }
 
@@ -143,7 +150,7 @@ unsafe fn scales(source: &Source, block: usize, part: usize) -> Scales {
     let start = block / 8 * K_WORDS;
     match source.kind {
         LowBit::Q4_0 | LowBit::Q5_0 | LowBit::Q8_0 => {
-            let shift = 16 * (block % 2) as i32;
+            let shift = 16 * (block % 2);
             Scales { scale: at(block / 2).map(|words| halves(words, shift)), minimum: none }
         }
         LowBit::Q4_1 | LowBit::Q5_1 => {
@@ -158,7 +165,7 @@ unsafe fn scales(source: &Source, block: usize, part: usize) -> Scales {
         }
         LowBit::Q4K | LowBit::Q5K => {
             let (both, group) = (at(start), at(start + 1 + block % 8 / 2));
-            let shift = 16 * (block % 2) as i32;
+            let shift = 16 * (block % 2);
             let mut scales = Scales { scale: none, minimum: none };
             for half in 0..2 {
                 let scale = byte(group[half], shift);
@@ -172,7 +179,7 @@ unsafe fn scales(source: &Source, block: usize, part: usize) -> Scales {
         LowBit::Q6K => {
             let group = 2 * (block % 8) + part;
             let (both, words) = (at(start), at(start + 1 + group / 4));
-            let up = _mm_cvtsi32_si128(24 - 8 * (group % 4) as i32);
+            let up = bits(24 - 8 * (group % 4));
             let mut scale = none;
             for half in 0..2 {
                 let byte = _mm512_srai_epi32::<24>(_mm512_sll_epi32(words[half], up));
@@ -207,11 +214,11 @@ unsafe fn values<const CODE: u8>(
     let next = if CODE == EIGHT { at(2 * step + 1) } else { low };
     let high = match CODE {
         FIVE => {
-            let down = _mm_cvtsi32_si128(8 * step as i32);
+            let down = bits(8 * step);
             at(4).map(|words| _mm512_slli_epi32::<4>(_mm512_srl_epi32(words, down)))
         }
         SIX => {
-            let down = _mm_cvtsi32_si128(16 * (step % 2) as i32);
+            let down = bits(16 * (step % 2));
             at(4 + step / 2).map(|words| _mm512_rol_epi32::<4>(_mm512_srl_epi32(words, down)))
         }
         _ => low,
@@ -242,7 +249,7 @@ unsafe fn values<const CODE: u8>(
                 _ => {
                     low = _mm512_srli_epi32::<4>(low);
                     let up = if CODE == FIVE { 1 } else { 2 };
-                    high = _mm512_srl_epi32(high, _mm_cvtsi32_si128(up));
+                    high = _mm512_srl_epi32(high, bits(up));
                 }
             }
         }

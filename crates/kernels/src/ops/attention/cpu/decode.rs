@@ -1,7 +1,5 @@
 //! Attention from a few new rows to a cache, or from many.
 
-use rayon::prelude::*;
-
 use super::super::segments::of_branches;
 use super::super::{KvCache, Scoring};
 use super::forward::{self, Queries};
@@ -10,6 +8,7 @@ use crate::cpu::exp::exp;
 use crate::cpu::lanes::dot;
 use crate::cpu::round::{Rounding, to_bf16};
 use crate::cpu::tanh::tanh;
+use crate::cpu::team;
 use crate::cpu::words::with_scratch;
 use crate::cpu::{Cpu, Loop};
 use crate::{Branches, Operand, Tensor, Tree};
@@ -71,7 +70,7 @@ fn each_row<'a>(
     let [queries, ..] = Columns::of_tensor(qkv, heads);
     let frame = Frame::new((cpu, out.rounding()), heads, scoring, &[]);
     let writer = out.writer();
-    (0..qkv.rows() * heads.query).into_par_iter().for_each(|unit| {
+    team::for_each(qkv.rows() * heads.query, |unit| {
         let (row, head) = (unit / heads.query, unit % heads.query);
         let (cache, seen) = cache_of(row);
         let [keys, values] = columns(cache);
@@ -89,6 +88,9 @@ fn each_row<'a>(
         });
     });
 }
+
+/// Rows of values that are added at a time.
+const ROWS: usize = 8;
 
 /// One head of one row.
 struct Step<'a> {
@@ -131,9 +133,24 @@ impl Loop for Step<'_> {
         }
         self.sums.fill(0.0);
         let mut total = 0.0;
-        for (row, &p) in (self.first..).zip(self.scores.iter()) {
-            total += p;
-            let p = if self.rounds { to_bf16(p) } else { p };
+        for score in self.scores.iter_mut() {
+            total += *score;
+            *score = if self.rounds { to_bf16(*score) } else { *score };
+        }
+        // Several rows at a time: the sums are read and written once for all of them.
+        let (whole, rest) = self.scores.as_chunks::<ROWS>();
+        for (part, p) in whole.iter().enumerate() {
+            let first = self.first + part * ROWS;
+            let rows: [&[f32]; ROWS] = std::array::from_fn(|row| {
+                &self.values.row(first + row, self.group)[..self.sums.len()]
+            });
+            for (column, sum) in self.sums.iter_mut().enumerate() {
+                for (row, p) in rows.iter().zip(p) {
+                    *sum += p * row[column];
+                }
+            }
+        }
+        for (row, p) in (self.first + whole.len() * ROWS..).zip(rest) {
             for (sum, value) in self.sums.iter_mut().zip(self.values.row(row, self.group)) {
                 *sum += p * value;
             }
