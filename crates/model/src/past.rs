@@ -70,7 +70,7 @@ impl Policy {
         if tokens.is_empty() {
             return Ok(vec![0.0; self.config().vocabulary]);
         }
-        let read = || {
+        let mut read = || {
             let x = self.read_on(past, tokens, adapter)?;
             let ctx = self.context(&[], &NO_BRANCHES, (adapter, None));
             Ok(logits(&ctx, &x, &[x.rows() as u32 - 1]).into_vec())

@@ -36,7 +36,7 @@ pub(crate) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
     match LED.get() {
         // SAFETY: a thread's team lives until `Led` is dropped, which takes it away first.
         Some(team) if 1 < count => unsafe { &*team }.run(count, &body),
-        _ => (0..count).into_par_iter().for_each(body),
+        _ => (0..count).into_par_iter().for_each(|index| body(index)),
     }
 }
 

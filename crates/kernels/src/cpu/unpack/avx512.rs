@@ -59,10 +59,46 @@ static PAIRS: [u16; 32] = {
     order
 };
 
+/// The kind of a const parameter.
+const fn kind_of(kind: u8) -> LowBit {
+    LowBit::ALL[kind as usize]
+}
+
+/// The bits of a kind's codes.
+const fn bits_of(kind: u8) -> u8 {
+    match kind_of(kind).code() {
+        Code::Four(_) | Code::Quantile => FOUR,
+        Code::Five(_) => FIVE,
+        Code::Six => SIX,
+        Code::Eight => EIGHT,
+    }
+}
+
+const FOUR: u8 = 4;
+const FIVE: u8 = 5;
+const SIX: u8 = 6;
+const EIGHT: u8 = 8;
+
+/// Calls a function that is compiled for each kind by itself.
+macro_rules! for_kind {
+    ($kind:expr, $function:ident($($argument:expr),*)) => {
+        match $kind {
+            LowBit::Q4_0 => $function::<{ LowBit::Q4_0 as u8 }>($($argument),*),
+            LowBit::Q4_1 => $function::<{ LowBit::Q4_1 as u8 }>($($argument),*),
+            LowBit::Q5_0 => $function::<{ LowBit::Q5_0 as u8 }>($($argument),*),
+            LowBit::Q5_1 => $function::<{ LowBit::Q5_1 as u8 }>($($argument),*),
+            LowBit::Q8_0 => $function::<{ LowBit::Q8_0 as u8 }>($($argument),*),
+            LowBit::Q4K => $function::<{ LowBit::Q4K as u8 }>($($argument),*),
+            LowBit::Q5K => $function::<{ LowBit::Q5K as u8 }>($($argument),*),
+            LowBit::Q6K => $function::<{ LowBit::Q6K as u8 }>($($argument),*),
+            LowBit::Nf4 => $function::<{ LowBit::Nf4 as u8 }>($($argument),*),
+        }
+    };
+}
+
 /// Where a panel's words lie, and what is the same in all of it.
 #[derive(Clone, Copy)]
 struct Source {
-    kind: LowBit,
     scales: *const u32,
     codes: *const u32,
     /// The words of a block's codes, of 32 rows.
@@ -100,7 +136,6 @@ impl Source {
         let words = panel.kind.row_words(panel.cols) * PANEL;
         assert!(words <= panel.words.len(), "a line for each word of a row");
         Self {
-            kind: panel.kind,
             scales: panel.words.as_ptr(),
             codes: panel.words[scales..].as_ptr(),
             block_words: code.words() * PANEL,
@@ -143,12 +178,12 @@ fn byte(words: __m512i, shift: usize) -> __m512 {
 /// As [`LowBit::scale`], for all outputs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn scales(source: &Source, block: usize, part: usize) -> Scales {
+unsafe fn scales<const KIND: u8>(source: &Source, block: usize, part: usize) -> Scales {
     let none = [_mm512_set1_ps(-0.0); 2];
     // SAFETY: the caller has the block, so its lines of scales are there.
     let at = |word: usize| unsafe { line(source.scales.add(word * PANEL)) };
     let start = block / 8 * K_WORDS;
-    match source.kind {
+    match const { kind_of(KIND) } {
         LowBit::Q4_0 | LowBit::Q5_0 | LowBit::Q8_0 => {
             let shift = 16 * (block % 2);
             Scales { scale: at(block / 2).map(|words| halves(words, shift)), minimum: none }
@@ -190,29 +225,24 @@ unsafe fn scales(source: &Source, block: usize, part: usize) -> Scales {
     }
 }
 
-/// Codes of 4 bits, less a number or through a table.
-const FOUR: u8 = 4;
-const FIVE: u8 = 5;
-const SIX: u8 = 6;
-const EIGHT: u8 = 8;
-
 /// The values of inputs `8 step .. 8 step + 8` of a block.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-unsafe fn values<const CODE: u8>(
+unsafe fn values<const KIND: u8>(
     source: &Source,
     block: usize,
     step: usize,
     scales: &Scales,
 ) -> [Line<__m512>; STEP] {
+    let code_bits = const { bits_of(KIND) };
     let words = source.codes.wrapping_add(block * source.block_words);
     let mut values = [[_mm512_set1_ps(0.0); 2]; STEP];
     // SAFETY: the caller has the block, so its lines of codes are there.
     let at = |word: usize| unsafe { line(words.wrapping_add(word * PANEL)) };
     // The first lines of the step, and what comes on top of them, each number from bit 4 on.
-    let low = if CODE == EIGHT { at(2 * step) } else { at(step) };
-    let next = if CODE == EIGHT { at(2 * step + 1) } else { low };
-    let high = match CODE {
+    let low = if code_bits == EIGHT { at(2 * step) } else { at(step) };
+    let next = if code_bits == EIGHT { at(2 * step + 1) } else { low };
+    let high = match code_bits {
         FIVE => {
             let down = bits(8 * step);
             at(4).map(|words| _mm512_slli_epi32::<4>(_mm512_srl_epi32(words, down)))
@@ -226,10 +256,10 @@ unsafe fn values<const CODE: u8>(
     for half in 0..2 {
         let (mut low, mut high, next) = (low[half], high[half], next[half]);
         for (i, values) in values.iter_mut().enumerate() {
-            if CODE == EIGHT && i == STEP / 2 {
+            if code_bits == EIGHT && i == STEP / 2 {
                 low = next;
             }
-            let level = match CODE {
+            let level = match code_bits {
                 FOUR => _mm512_permutexvar_ps(low, source.levels[0]),
                 FIVE => {
                     let code = merged::<0x0f>(low, high);
@@ -243,12 +273,12 @@ unsafe fn values<const CODE: u8>(
                 _ => _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(low))),
             };
             values[half] = _mm512_fmadd_ps(level, scales.scale[half], scales.minimum[half]);
-            match CODE {
+            match code_bits {
                 FOUR => low = _mm512_srli_epi32::<4>(low),
                 EIGHT => low = _mm512_srli_epi32::<8>(low),
                 _ => {
                     low = _mm512_srli_epi32::<4>(low);
-                    let up = if CODE == FIVE { 1 } else { 2 };
+                    let up = if code_bits == FIVE { 1 } else { 2 };
                     high = _mm512_srl_epi32(high, bits(up));
                 }
             }
@@ -297,25 +327,15 @@ pub(super) unsafe fn unpack(
 ) {
     // SAFETY: passed on.
     unsafe {
-        match (element, panel.kind.code()) {
-            (Element::F32, Code::Four(_) | Code::Quantile) => {
-                unpack_f32::<FOUR>(values, panel, blocks, out);
-            }
-            (Element::F32, Code::Five(_)) => unpack_f32::<FIVE>(values, panel, blocks, out),
-            (Element::F32, Code::Six) => unpack_f32::<SIX>(values, panel, blocks, out),
-            (Element::F32, Code::Eight) => unpack_f32::<EIGHT>(values, panel, blocks, out),
-            (Element::Bf16, Code::Four(_) | Code::Quantile) => {
-                unpack_bf16::<FOUR>(panel, blocks, out);
-            }
-            (Element::Bf16, Code::Five(_)) => unpack_bf16::<FIVE>(panel, blocks, out),
-            (Element::Bf16, Code::Six) => unpack_bf16::<SIX>(panel, blocks, out),
-            (Element::Bf16, Code::Eight) => unpack_bf16::<EIGHT>(panel, blocks, out),
+        match element {
+            Element::F32 => for_kind!(panel.kind, unpack_f32(values, panel, blocks, out)),
+            Element::Bf16 => for_kind!(panel.kind, unpack_bf16(panel, blocks, out)),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn unpack_f32<const CODE: u8>(
+unsafe fn unpack_f32<const KIND: u8>(
     rounding: Values,
     panel: PackedPanel<'_>,
     blocks: Range<usize>,
@@ -327,8 +347,8 @@ unsafe fn unpack_f32<const CODE: u8>(
         for (step, out) in quarters {
             // SAFETY: the block is inside the panel, by the caller's assertion.
             let values = unsafe {
-                let scales = scales(&source, block, step / 2);
-                values::<CODE>(&source, block, step, &scales)
+                let scales = scales::<KIND>(&source, block, step / 2);
+                values::<KIND>(&source, block, step, &scales)
             };
             for (values, out) in values.iter().zip(out.chunks_exact_mut(PANEL)) {
                 for (values, out) in values.iter().zip(out.chunks_exact_mut(LANES)) {
@@ -356,7 +376,7 @@ fn rounded(values: __m512) -> __m512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn unpack_bf16<const CODE: u8>(
+unsafe fn unpack_bf16<const KIND: u8>(
     panel: PackedPanel<'_>,
     blocks: Range<usize>,
     out: &mut [u32],
@@ -366,8 +386,8 @@ unsafe fn unpack_bf16<const CODE: u8>(
         for (step, out) in out.chunks_exact_mut(panel_words(STEP / 2)).enumerate() {
             // SAFETY: the block is inside the panel, by the caller's assertion.
             let pairs = unsafe {
-                let scales = scales(&source, block, step / 2);
-                pairs(&values::<CODE>(&source, block, step, &scales))
+                let scales = scales::<KIND>(&source, block, step / 2);
+                pairs(&values::<KIND>(&source, block, step, &scales))
             };
             for (pairs, out) in pairs.iter().zip(out.chunks_exact_mut(PANEL)) {
                 for (pairs, out) in pairs.iter().zip(out.chunks_exact_mut(LANES)) {
@@ -391,18 +411,11 @@ pub(super) unsafe fn row_product(
 ) -> [f32; PANEL] {
     assert_eq!(row.len() * 2, panel.cols, "a word for each pair of inputs");
     // SAFETY: passed on.
-    unsafe {
-        match panel.kind.code() {
-            Code::Four(_) | Code::Quantile => row_of::<FOUR>(row, panel, sums),
-            Code::Five(_) => row_of::<FIVE>(row, panel, sums),
-            Code::Six => row_of::<SIX>(row, panel, sums),
-            Code::Eight => row_of::<EIGHT>(row, panel, sums),
-        }
-    }
+    unsafe { for_kind!(panel.kind, row_of(row, panel, sums)) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn row_of<const CODE: u8>(
+unsafe fn row_of<const KIND: u8>(
     row: &[u32],
     panel: PackedPanel<'_>,
     mut sums: [f32; PANEL],
@@ -413,14 +426,14 @@ unsafe fn row_of<const CODE: u8>(
         unsafe { [_mm512_loadu_ps(sums.as_ptr()), _mm512_loadu_ps(sums.as_ptr().add(LANES))] };
     for (block, row) in row.as_chunks::<{ BLOCK / 2 }>().0.iter().enumerate() {
         // SAFETY: the block is inside the panel, which has a word for each of the row.
-        let mut scales_of = unsafe { scales(&source, block, 0) };
+        let mut scales_of = unsafe { scales::<KIND>(&source, block, 0) };
         for (step, row) in row.as_chunks::<{ STEP / 2 }>().0.iter().enumerate() {
-            if CODE == SIX && step == 2 {
+            if const { bits_of(KIND) } == SIX && step == 2 {
                 // SAFETY: as above.
-                scales_of = unsafe { scales(&source, block, 1) };
+                scales_of = unsafe { scales::<KIND>(&source, block, 1) };
             }
             // SAFETY: as above.
-            let pairs = unsafe { pairs(&values::<CODE>(&source, block, step, &scales_of)) };
+            let pairs = unsafe { pairs(&values::<KIND>(&source, block, step, &scales_of)) };
             for (word, pairs) in row.iter().zip(pairs) {
                 let word = _mm512_set1_epi32(word.cast_signed());
                 for (chain, pairs) in chains.iter_mut().zip(pairs) {
