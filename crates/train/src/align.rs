@@ -204,6 +204,9 @@ impl Prepared {
                 "delta {delta}: a pair whose rejected completion alone is not factual pulls with {weight:.4}, others with 0.5"
             ));
         }
+        if self.weights.packed {
+            remarks.push("weights of few bits stay so, and are widened where they are used".into());
+        }
         remarks
     }
 

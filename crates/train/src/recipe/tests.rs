@@ -107,6 +107,7 @@ model:
   reference: base
   precision: auto
   load_in_4bit: false
+  dequantize: auto
 dataset:
   path: "pairs.jsonl"
   format: auto

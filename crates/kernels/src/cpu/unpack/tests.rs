@@ -162,13 +162,14 @@ fn results(device: &Device, weight: &Weight, x: &Operand) -> Vec<Tensor> {
     let mut grads = [ProjectionGrad::Frozen, ProjectionGrad::Frozen];
     let dx = linear::backward(device, &dy, saved, &projections, (&mut grads, true)).unwrap();
     let ids: Vec<u32> = (0..x.rows() as u32).map(|row| (13 * row + 1) % outputs as u32).collect();
-    let scores = head::forward(device, x, weight, &ids, true);
+    let head = head::Head { weight, logits: head::Logits::PLAIN };
+    let scores = head::forward(device, x, head, &ids, true);
     let logp = Tensor::from_vec(device, 1, x.rows(), scores.logp);
     let mut d_weight = vec![0.0; outputs * weight.inputs()];
     let coefficients = vec![0.5; x.rows()];
     let scored =
         head::Scored { hidden: x, targets: &ids, lse: &scores.lse, coefficients: &coefficients };
-    head::backward_weight(device, weight, scored, &mut d_weight);
+    head::backward_weight(device, head, scored, &mut d_weight);
     let d_weight = Tensor::from_vec(device, outputs, weight.inputs(), d_weight);
     let gradient = scores.gradient.unwrap();
     vec![y, dx, logp, gradient, d_weight, embedding::forward(device, weight, &ids)]
