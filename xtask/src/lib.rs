@@ -5,6 +5,7 @@ pub mod docs;
 pub mod files;
 pub mod goldens;
 pub mod parity;
+pub mod random;
 pub mod road;
 pub mod run;
 pub mod speed;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, road::Road, speed, study, tidy};
+use xtask::{docs, files, goldens, parity, random, road::Road, speed, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -24,6 +24,7 @@ const HELP: &str = "commands:
                     print its table; MODEL as for parity, DATA rows of pairs with h_w, h_l and qid
   road MODEL QUESTIONS
                     from 100 questions with answers to a fused model, killed and resumed on the way
+  random CONFIG DIR write a model of any size with random weights, for memory and time
   speed FILE [THREADS]
                     how fast a GGUF file is read and written on, beside llama.cpp in turns (2 threads
                     each); TRUEUP_ORACLE as for goldens, with llama-cpp-python
@@ -58,6 +59,7 @@ fn run() -> anyhow::Result<()> {
         ["speed", model, threads] => {
             speed::compare(&root, &oracle_python()?, Path::new(model), threads.parse()?)
         }
+        ["random", config, folder] => random::write(&root, Path::new(config), Path::new(folder)),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
         ["help" | "--help" | "-h"] => {

@@ -66,6 +66,21 @@ impl Branches {
         Self { trees: vec![Tree { start: 0, prompt: rows, completions: Vec::new() }] }
     }
 
+    /// The prompts and branches of all trees in the order of their rows, empty ones too.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        self.trees.iter().enumerate().flat_map(|(tree, of)| {
+            let (prompt, start) = (of.prompt_rows(), of.start);
+            let first = Run { tree, is_prompt: true, rows: prompt.clone(), before: start..start };
+            let branches = of.branch_rows().map(move |rows| Run {
+                tree,
+                is_prompt: false,
+                rows,
+                before: prompt.clone(),
+            });
+            std::iter::once(first).chain(branches)
+        })
+    }
+
     /// The number of rows up to the end of the last tree.
     pub fn rows(&self) -> usize {
         self.trees.last().map_or(0, |tree| tree.start + tree.rows())
@@ -83,4 +98,17 @@ impl Branches {
         }
         positions
     }
+}
+
+/// A prompt or a branch: consecutive rows, each of which continues `before` and its own run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The index of its tree.
+    pub(crate) tree: usize,
+    /// Whether it is its tree's prompt; its branches follow it.
+    pub(crate) is_prompt: bool,
+    /// Its own rows.
+    pub(crate) rows: Range<usize>,
+    /// The rows of its tree's prompt; none where it is the prompt itself.
+    pub(crate) before: Range<usize>,
 }

@@ -13,6 +13,7 @@
 pub mod branches;
 #[cfg(test)]
 mod check;
+pub mod columns;
 pub mod cpu;
 pub mod device;
 pub mod dropout;
@@ -26,6 +27,7 @@ pub mod tensor;
 pub mod weight;
 
 pub use branches::{Branches, Tree};
+pub use columns::{Columns, ColumnsMut};
 pub use cpu::{Cpu, Isa, together};
 pub use device::{Device, Precision};
 pub use dropout::Dropout;

@@ -2,9 +2,11 @@
 //!
 //! A family is a way to fill this in; what computes reads nothing else.
 
-use kernels::ops::{activation::Activation, head::Logits};
+use std::path::Path;
 
-use crate::decoder::Group;
+use kernels::ops::{activation::Activation, head::Logits, ssd};
+
+use crate::{Error, decoder::Group, families};
 
 /// The shape and the constants of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +27,10 @@ pub struct Config {
     pub intermediate: usize,
     /// Number of tokens that embedding and head know.
     pub vocabulary: usize,
-    /// The linears of a block, in the order of their groups.
+    /// The linears of blocks of either kind, in the order of their groups.
     pub linears: Vec<LinearShape>,
+    /// The mixer of blocks that carry a state in place of attending.
+    pub scan: Option<ScanShape>,
     /// How rows are normalized.
     pub norm: NormKind,
     /// Added to the mean square (or the variance) before its root.
@@ -71,15 +75,48 @@ pub enum NormKind {
 /// What sets a block apart from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockShape {
+    /// How tokens reach each other.
+    pub mixer: Mixer,
     /// How many tokens a token attends to, itself too; all before it if absent.
     pub window: Option<usize>,
     /// The rotary table by its index; none if absent.
     pub rope: Option<usize>,
 }
 
-/// A linear of every block.
+/// How the tokens of a block reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// Each attends to those before it.
+    Attention,
+    /// A state is carried along (Mamba-2).
+    Scan,
+}
+
+/// The mixer of blocks that carry a state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScanShape {
+    /// How its columns divide into heads and groups.
+    pub layout: ssd::Layout,
+    /// Tokens that the convolution before it sees, the last one's own included.
+    pub taps: usize,
+    /// Whether that convolution has biases.
+    pub has_conv_bias: bool,
+    /// The least and the largest step.
+    pub limit: (f32, f32),
+}
+
+impl ScanShape {
+    /// Columns of what is projected in: the gate, what is convolved, the steps.
+    pub fn input_width(&self) -> usize {
+        self.layout.inner() + self.layout.xbc_cols() + self.layout.heads
+    }
+}
+
+/// A linear of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearShape {
+    /// The kind of block that has it; both if absent.
+    pub mixer: Option<Mixer>,
     /// Its name within the block.
     pub name: &'static str,
     /// The group that it is computed with.
@@ -115,7 +152,7 @@ pub enum RopeScaling {
         /// The factor; at least 1.
         factor: f64,
     },
-    /// Low frequencies divided, high ones kept, a ramp between (`llama3`).
+    /// Low frequencies divided, high ones kept, a ramp between.
     Ramp {
         /// The factor for low frequencies.
         factor: f64,
@@ -158,6 +195,8 @@ pub struct Names {
     pub post_mlp_norm: Option<&'static str>,
     /// The norms of query heads and of key heads.
     pub head_norms: Option<[&'static str; 2]>,
+    /// The tensors of the mixer that carries a state.
+    pub scan: Option<ScanNames>,
     /// The norm before the head.
     pub norm: &'static str,
     /// The head, where it is not the token table.
@@ -166,7 +205,31 @@ pub struct Names {
     pub are_linears_turned: bool,
 }
 
+/// What the tensors of a mixer that carries a state are called, within the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanNames {
+    /// The convolution.
+    pub conv: &'static str,
+    /// Logarithms of the rates of decay.
+    pub a_log: &'static str,
+    /// What passes by the state.
+    pub d: &'static str,
+    /// What is added to the steps.
+    pub dt_bias: &'static str,
+    /// The gated norm.
+    pub norm: &'static str,
+}
+
 impl Config {
+    /// Reads a `config.json` by itself; the second part names keys that were not understood.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or a model that is not supported.
+    pub fn read(path: &Path) -> Result<(Self, Vec<String>), Error> {
+        families::read(path)
+    }
+
     /// Number of blocks.
     pub fn layers(&self) -> usize {
         self.blocks.len()
@@ -192,10 +255,39 @@ impl Config {
         format!("{}{layer}.{name}", self.names.block)
     }
 
+    /// The linears of a block, in the order of their groups.
+    pub fn block_linears(&self, layer: usize) -> impl Iterator<Item = &LinearShape> {
+        let mixer = self.blocks[layer].mixer;
+        self.linears.iter().filter(move |linear| linear.mixer.is_none_or(|of| of == mixer))
+    }
+
+    /// Parameters of a block that are neither linears nor norms, by full name and shape.
+    pub fn scan_tensors(&self, layer: usize) -> Vec<(String, Vec<usize>)> {
+        let (Mixer::Scan, Some(names), Some(shape)) =
+            (self.blocks[layer].mixer, self.names.scan, self.scan)
+        else {
+            return Vec::new();
+        };
+        let (heads, channels) = (shape.layout.heads, shape.layout.xbc_cols());
+        let of_block = |name: &str| self.in_block(layer, name);
+        let mut tensors = vec![(of_block(names.conv) + ".weight", vec![channels, 1, shape.taps])];
+        if shape.has_conv_bias {
+            tensors.push((of_block(names.conv) + ".bias", vec![channels]));
+        }
+        let of_heads = [names.dt_bias, names.a_log, names.d];
+        tensors.extend(of_heads.map(|name| (of_block(name), vec![heads])));
+        tensors
+    }
+
     /// The names of the norms of a block, each with its width.
-    pub fn block_norms(&self) -> Vec<(&'static str, usize)> {
+    pub fn block_norms(&self, layer: usize) -> Vec<(&'static str, usize)> {
         let names = &self.names;
-        let [q, k] = names.head_norms.map_or([None, None], |names| names.map(Some));
+        let inner = self.scan.map_or(0, |scan| scan.layout.inner());
+        let (of_heads, of_scan) = match self.blocks[layer].mixer {
+            Mixer::Attention => (names.head_norms, None),
+            Mixer::Scan => (None, names.scan.map(|names| (names.norm, inner))),
+        };
+        let [q, k] = of_heads.map_or([None, None], |names| names.map(Some));
         let whole = [
             Some(names.attention_norm),
             names.post_attention_norm,
@@ -203,20 +295,47 @@ impl Config {
             names.post_mlp_norm,
         ];
         let of_rows = whole.into_iter().flatten().map(|name| (name, self.hidden));
-        of_rows.chain([q, k].into_iter().flatten().map(|name| (name, self.head_dim))).collect()
+        let of_heads = [q, k].into_iter().flatten().map(|name| (name, self.head_dim));
+        of_rows.chain(of_heads).chain(of_scan).collect()
+    }
+
+    /// Every tensor of a Hugging Face folder, with its shape there, in order of their names.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let names = &self.names;
+        let table = |name: &str, rows| (name.to_owned(), vec![rows, self.hidden]);
+        let mut tensors = vec![table(names.embedding, self.vocabulary)];
+        tensors.extend(names.positions.map(|name| table(name, self.context)));
+        tensors.extend((!self.tied).then(|| table(names.head, self.vocabulary)));
+        let mut norms = vec![(names.norm.to_owned(), self.hidden)];
+        for layer in 0..self.layers() {
+            let of_block = self.block_norms(layer).into_iter();
+            norms.extend(of_block.map(|(name, width)| (self.in_block(layer, name), width)));
+            tensors.extend(self.scan_tensors(layer));
+            for linear in self.block_linears(layer) {
+                let name = self.in_block(layer, linear.name);
+                let mut shape = vec![linear.outputs, linear.inputs];
+                if names.are_linears_turned {
+                    shape.reverse();
+                }
+                tensors.push((format!("{name}.weight"), shape));
+                if linear.has_bias {
+                    tensors.push((format!("{name}.bias"), vec![linear.outputs]));
+                }
+            }
+        }
+        for (name, width) in norms {
+            tensors.push((format!("{name}.weight"), vec![width]));
+            if self.norm == NormKind::Layer {
+                tensors.push((format!("{name}.bias"), vec![width]));
+            }
+        }
+        tensors.sort_unstable();
+        tensors
     }
 
     /// Number of weights, the embedding counted once when it is tied.
     pub fn parameter_count(&self) -> usize {
-        let linear = |it: &LinearShape| it.outputs * (it.inputs + usize::from(it.has_bias));
-        let linears: usize = self.linears.iter().map(linear).sum();
-        let norm_parts = if self.norm == NormKind::Layer { 2 } else { 1 };
-        let norms: usize = self.block_norms().iter().map(|(_, width)| width).sum();
-        let tables = self.vocabulary * if self.tied { 1 } else { 2 };
-        let positions = if self.names.positions.is_some() { self.context } else { 0 };
-        self.layers() * (linears + norm_parts * norms)
-            + norm_parts * self.hidden
-            + (tables + positions) * self.hidden
+        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// The longest sequence whose rows are not marked as long; every one if absent.
@@ -229,7 +348,8 @@ impl Config {
 
     /// Floating-point operations of one token's forward pass through the linears.
     pub fn linear_flops_per_token(&self) -> f64 {
-        let block: usize = self.linears.iter().map(|it| it.outputs * it.inputs).sum();
-        2.0 * self.layers() as f64 * block as f64
+        let of_block = |layer: usize| self.block_linears(layer).map(|it| it.outputs * it.inputs);
+        let all: usize = (0..self.layers()).flat_map(of_block).sum();
+        2.0 * all as f64
     }
 }

@@ -68,7 +68,37 @@ impl Norm {
     }
 }
 
-/// One block: attention and a feed-forward, each behind a norm.
+/// The weights of a mixer that carries a state, linears left out.
+pub struct Scan {
+    /// The convolution `[channels, taps]`.
+    pub conv: Trainable<Vec<f32>>,
+    /// Its biases `[channels]`.
+    pub conv_bias: Option<Trainable<Vec<f32>>>,
+    /// What is added to the steps `[heads]`.
+    pub dt_bias: Trainable<Vec<f32>>,
+    /// Logarithms of the rates of decay `[heads]`.
+    pub a_log: Trainable<Vec<f32>>,
+    /// What passes by the state `[heads]`.
+    pub d: Trainable<Vec<f32>>,
+    /// The gated norm.
+    pub norm: Norm,
+}
+
+impl Scan {
+    /// All tensors but the norm, in the order of their slots.
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Trainable<Vec<f32>>> {
+        let rest = [&mut self.dt_bias, &mut self.a_log, &mut self.d];
+        std::iter::once(&mut self.conv).chain(&mut self.conv_bias).chain(rest)
+    }
+
+    /// All tensors but the norm, in the order of their slots.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Trainable<Vec<f32>>> {
+        let rest = [&self.dt_bias, &self.a_log, &self.d];
+        std::iter::once(&self.conv).chain(&self.conv_bias).chain(rest)
+    }
+}
+
+/// One block: attention (or a scan) and a feed-forward, each behind a norm.
 pub struct Block {
     /// What sets it apart from others.
     pub shape: BlockShape,
@@ -82,7 +112,9 @@ pub struct Block {
     pub post_mlp_norm: Option<Norm>,
     /// The norms of query heads and of key heads, where there are such.
     pub head_norms: Option<[Norm; 2]>,
-    /// The linears, as [`Config::linears`] orders them.
+    /// The mixer that carries a state, in blocks that do not attend.
+    pub scan: Option<Scan>,
+    /// The linears, as [`Config::block_linears`] orders them.
     pub linears: Vec<Linear>,
 }
 
@@ -128,9 +160,9 @@ pub enum Trained {
 /// A group of linears that read the same input and are computed as one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
-    /// Queries, keys and values.
+    /// What goes into the mixer: queries, keys and values.
     Qkv,
-    /// The attention's output.
+    /// What comes out of the mixer.
     Output,
     /// Gate and up; up alone where nothing is gated.
     GateUp,
@@ -155,7 +187,8 @@ impl Block {
         let whole = [&self.attention_norm, &self.mlp_norm];
         let after = [&self.post_attention_norm, &self.post_mlp_norm];
         let of_heads = self.head_norms.iter().flatten();
-        whole.into_iter().chain(after.into_iter().flatten()).chain(of_heads)
+        let of_scan = self.scan.iter().map(|scan| &scan.norm);
+        whole.into_iter().chain(after.into_iter().flatten()).chain(of_heads).chain(of_scan)
     }
 
     /// All norms that there are.
@@ -163,7 +196,8 @@ impl Block {
         let whole = [&mut self.attention_norm, &mut self.mlp_norm];
         let after = [&mut self.post_attention_norm, &mut self.post_mlp_norm];
         let of_heads = self.head_norms.iter_mut().flatten();
-        whole.into_iter().chain(after.into_iter().flatten()).chain(of_heads)
+        let of_scan = self.scan.iter_mut().map(|scan| &mut scan.norm);
+        whole.into_iter().chain(after.into_iter().flatten()).chain(of_heads).chain(of_scan)
     }
 }
 

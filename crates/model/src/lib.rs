@@ -15,13 +15,14 @@ mod export;
 mod families;
 mod fuse;
 mod generate;
-mod gguf;
+mod load;
 mod lora;
 mod norms;
 mod past;
 mod plan;
 mod policy;
 mod sampler;
+mod scan;
 mod score;
 mod spare;
 mod tape;
@@ -29,8 +30,11 @@ mod together;
 mod weights;
 
 pub use arena::{Arena, Slot};
-pub use config::{BlockShape, Config, LinearShape, Names, NormKind, RopeScaling, RopeShape};
-pub use decoder::{Block, Decoder, Group, Linear, Norm, Trainable, Trained};
+pub use config::{
+    BlockShape, Config, LinearShape, Mixer, Names, NormKind, RopeScaling, RopeShape, ScanNames,
+    ScanShape,
+};
+pub use decoder::{Block, Decoder, Group, Linear, Norm, Scan, Trainable, Trained};
 pub use distribution::Distribution;
 pub use error::Error;
 pub use export::write_folder;

@@ -49,7 +49,7 @@ impl LoraSettings {
         };
         Ok(layers
             .into_iter()
-            .flat_map(|layer| linears.iter().map(move |linear| (layer, linear)))
+            .flat_map(|layer| config.block_linears(layer).map(move |linear| (layer, linear)))
             .filter(|(_, linear)| chosen(linear.name))
             .map(|(layer, it)| (config.in_block(layer, it.name), it.outputs, it.inputs))
             .collect())

@@ -12,10 +12,11 @@ use kernels::{
 };
 
 use crate::{
-    Config, Error, Policy,
+    BlockShape, Config, Error, Mixer, Policy,
     context::{Context, decoder_heads, scoring},
     decoder::{Group, Norm},
     norms,
+    scan::{Carried, Scanning},
 };
 
 /// Rows whose logits are held at once: those of a whole prompt would be larger than the model.
@@ -29,15 +30,26 @@ const FEW_ROWS: usize = 8;
 /// A clone is a fork: both go on by themselves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Past {
-    caches: Vec<attention::KvCache>,
+    caches: Vec<Cache>,
     length: usize,
+}
+
+/// What a block keeps of a sequence.
+#[derive(Clone, Debug, PartialEq)]
+enum Cache {
+    Attention(attention::KvCache),
+    Scan(Carried),
 }
 
 impl Past {
     /// Nothing was read yet.
     pub fn new(config: &Config) -> Self {
         let heads = decoder_heads(config);
-        Self { caches: vec![attention::KvCache::new(heads); config.layers()], length: 0 }
+        let cache = |block: &BlockShape| match (block.mixer, &config.scan) {
+            (Mixer::Scan, Some(shape)) => Cache::Scan(Carried::new(shape)),
+            _ => Cache::Attention(attention::KvCache::new(heads)),
+        };
+        Self { caches: config.blocks.iter().map(cache).collect(), length: 0 }
     }
 
     /// Number of tokens read so far.
@@ -45,9 +57,13 @@ impl Past {
         self.length
     }
 
-    /// The bytes of memory that its keys and values take.
+    /// The bytes of memory that its keys, values and states take.
     pub fn bytes(&self) -> usize {
-        self.caches.iter().map(attention::KvCache::bytes).sum()
+        let bytes = |cache: &Cache| match cache {
+            Cache::Attention(cache) => cache.bytes(),
+            Cache::Scan(carried) => carried.bytes(),
+        };
+        self.caches.iter().map(bytes).sum()
     }
 }
 
@@ -137,10 +153,20 @@ impl Policy {
         let ctx = self.context(&positions, &NO_BRANCHES, (adapter, None));
         let mut x = embedded(&ctx, tokens);
         for layer in 0..ctx.decoder.blocks.len() {
-            let mut caches: Vec<_> = pasts.iter_mut().map(|past| &mut past.caches[layer]).collect();
-            x = block(&ctx, &x, layer, |qkv| {
+            let (mut attended, mut carried) = (Vec::new(), Vec::new());
+            for past in pasts.iter_mut() {
+                match &mut past.caches[layer] {
+                    Cache::Attention(cache) => attended.push(cache),
+                    Cache::Scan(state) => carried.push(state),
+                }
+            }
+            x = block(&ctx, &x, layer, |projected| {
+                if let Some(mixer) = Scanning::of(&ctx, layer) {
+                    return mixer.decode_each(projected, carried);
+                }
                 let scoring = scoring(&ctx.decoder.config, layer);
-                attention::decode_each(ctx.device, ctx.precision, qkv, &mut caches, scoring)
+                let (device, precision) = (ctx.device, ctx.precision);
+                attention::decode_each(device, precision, projected, &mut attended, scoring)
             });
         }
         for past in pasts.iter_mut() {
@@ -170,9 +196,15 @@ impl Policy {
         let ctx = self.context(&positions, &NO_BRANCHES, (adapter, None));
         let mut x = embedded(&ctx, tokens);
         for (layer, cache) in past.caches.iter_mut().enumerate() {
-            x = block(&ctx, &x, layer, |qkv| {
-                let scoring = scoring(&ctx.decoder.config, layer);
-                attention::decode(ctx.device, ctx.precision, qkv, cache, scoring)
+            x = block(&ctx, &x, layer, |projected| match cache {
+                Cache::Scan(carried) => match Scanning::of(&ctx, layer) {
+                    Some(mixer) => mixer.decode(projected, carried),
+                    None => unreachable!("a block that carries a state has what carries it"),
+                },
+                Cache::Attention(cache) => {
+                    let scoring = scoring(&ctx.decoder.config, layer);
+                    attention::decode(ctx.device, ctx.precision, projected, cache, scoring)
+                }
             });
         }
         past.length = total;
@@ -213,7 +245,8 @@ pub(crate) fn add_output(ctx: &Context<'_>, output: &mut Tensor, x: &Tensor) {
     }
 }
 
-/// A block; `mix` attends from turned queries, keys and values.
+/// A block; `mix` attends from turned queries, keys and values, or carries a state along what was
+/// projected.
 fn block(
     ctx: &Context<'_>,
     x: &Tensor,

@@ -3,7 +3,9 @@
 use formats::peft::Adapter;
 use kernels::{LowBit, Precision, Rows as _, Stored};
 
-use crate::{Checkpoint, Config, Error, LoraSettings, Training, Weights};
+use crate::{
+    BlockShape, Checkpoint, Config, Error, LoraSettings, Mixer, Training, Weights,
+};
 
 /// Bytes by part; the sum is what a run needs at its peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -86,7 +88,7 @@ impl TrainedSize {
 pub fn packed_bytes(checkpoint: &Checkpoint, weights: Weights) -> Option<u64> {
     let config = checkpoint.config();
     let linears = (0..config.layers()).flat_map(|layer| {
-        config.linears.iter().map(move |shape| {
+        config.block_linears(layer).map(move |shape| {
             let name = format!("{}.weight", config.in_block(layer, shape.name));
             (name, [shape.outputs, shape.inputs], weights.load_in_4bit)
         })
@@ -120,8 +122,13 @@ pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
     };
     let kept_layers = if load.recompute { 1 } else { config.layers() };
     let block_inputs = if load.recompute { config.layers() * config.hidden * 4 } else { 0 };
-    let per_token = kept_layers * block_bytes(config, load) + block_inputs;
-    let widest = 3 * config.intermediate.max(config.qkv_width()) + 4 * config.hidden;
+    // The blocks that take most, where not all are kept.
+    let mut of_blocks: Vec<usize> =
+        config.blocks.iter().map(|block| block_bytes(config, block, load)).collect();
+    of_blocks.sort_unstable_by(|a, b| b.cmp(a));
+    let per_token = of_blocks.iter().take(kept_layers).sum::<usize>() + block_inputs;
+    let scanned = config.scan.map_or(0, |scan| scan.input_width());
+    let widest = 3 * config.intermediate.max(config.qkv_width()).max(scanned) + 4 * config.hidden;
     MemoryPlan {
         weights: load.packed_bytes.unwrap_or((config.parameter_count() * weight_bytes) as u64),
         trainable: (4 * load.trained.numbers * 4) as u64,
@@ -131,18 +138,25 @@ pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
 }
 
 /// Bytes that one token leaves behind in a block when nothing is recomputed.
-fn block_bytes(config: &Config, load: &Load) -> usize {
+fn block_bytes(config: &Config, block: &BlockShape, load: &Load) -> usize {
     let operand = match load.precision {
         Precision::Bf16 => 2,
         Precision::F32 => 4,
     };
     let (d, qkv) = (config.hidden, config.qkv_width());
+    let (mixer, mixed) = match (block.mixer, config.scan) {
+        (Mixer::Scan, Some(scan)) => {
+            let inner = scan.layout.inner();
+            (scan.input_width() + scan.layout.xbc_cols() + inner + 1, inner)
+        }
+        _ => (qkv + config.heads, config.attention_width()),
+    };
     // What goes into a norm of outputs or of heads is kept beside what comes out.
     let post_norms = [config.names.post_attention_norm, config.names.post_mlp_norm];
     let normed =
         post_norms.iter().flatten().count() * d + config.names.head_norms.map_or(0, |_| qkv);
-    let floats = 2 * d + qkv + config.heads + config.activation_width() + normed;
+    let floats = 2 * d + mixer + config.activation_width() + normed;
     // Normed and gated values are made again in backward.
-    let operands = config.attention_width() + 7 * load.trained.rank;
+    let operands = mixed + 7 * load.trained.rank;
     4 * floats + operand * operands
 }

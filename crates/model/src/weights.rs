@@ -8,7 +8,10 @@ use std::{
 use formats::{Dtype, TensorView, gguf::Gguf, safetensors};
 use kernels::{LowBit, Rows, Stored};
 
-use crate::{Config, Error, families, gguf};
+use crate::{
+    Config, Error,
+    families::{self, gguf},
+};
 
 /// A checkpoint that was opened: its configuration is read, its weights are mapped.
 pub struct Checkpoint {
@@ -91,7 +94,7 @@ impl Checkpoint {
     /// The storage types of the linears, for the run to say what it rounds.
     pub fn stored_types(&self) -> Vec<Dtype> {
         let mut types: Vec<Dtype> = Vec::new();
-        for linear in &self.config.linears {
+        for linear in self.config.block_linears(0) {
             let name = self.config.in_block(0, linear.name) + ".weight";
             if let Ok(view) = self.view(&name)
                 && !types.contains(&view.dtype)
@@ -179,13 +182,23 @@ impl Checkpoint {
 
     /// The values of a vector, by its Hugging Face name.
     pub(crate) fn vector(&self, name: &str, wanted: usize) -> Result<Vec<f32>, Error> {
+        self.values(name, &[wanted])
+    }
+
+    /// The values of a small tensor of any shape, by its Hugging Face name.
+    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let view = self.view(name)?;
-        if view.shape != [wanted] {
+        if view.shape != shape {
             let found = view.shape.clone();
-            return Err(Error::Shape { name: name.into(), found, wanted: vec![wanted] });
+            return Err(Error::Shape { name: name.into(), found, wanted: shape.into() });
         }
-        let mut stored = vec![0.0; wanted];
-        view.read_row(0, &mut stored)?;
+        let wanted: usize = shape.iter().product();
+        let mut stored = Vec::with_capacity(wanted);
+        let mut row = vec![0.0; shape.last().copied().unwrap_or(1)];
+        for index in 0..wanted / row.len().max(1) {
+            view.read_row(index, &mut row)?;
+            stored.extend_from_slice(&row);
+        }
         let order = self.row_order(name);
         let offset = match &self.files {
             Files::Gguf(_) if name.ends_with(".weight") => gguf::norm_offset(&self.config),

@@ -17,8 +17,10 @@ use model::{
 use testkit::tolerance;
 
 /// Models whose files differ in every way that there is: biases, heads, ties, rotation, odd sizes.
-const MODELS: [&str; 7] = [
+const MODELS: [&str; 9] = [
     "trl/chat",
+    "model/qwen2",
+    "model/qwen3",
     "model/biased",
     "model/gqa",
     "model/odd",
@@ -94,6 +96,21 @@ fn a_written_model_is_read_back_and_says_the_same() {
             let [read, base] = [read.config(), base.config()].map(plain);
             assert_eq!(read, base, "{name}");
         }
+    }
+}
+
+/// Their files would need keys or rows that are not written; nothing is begun.
+#[test]
+fn families_without_a_file_are_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("model.gguf");
+    for name in ["mistral", "gemma2", "gemma3", "phi3", "gpt2", "granite", "smollm3"] {
+        let base = open(&format!("model/{name}"));
+        let options =
+            GgufOptions { file_type: Some(FileType::F32), metadata: &[], stop: &|| false };
+        let error = fuse_gguf(&base, None, &options, &path).unwrap_err();
+        assert!(matches!(error, Error::NoGguf { .. }), "{name}: {error}");
+        assert!(!path.exists());
     }
 }
 

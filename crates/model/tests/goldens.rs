@@ -10,7 +10,7 @@ use model::{
 use serde::Deserialize;
 use testkit::tolerance;
 
-const MODELS: [&str; 18] = [
+const MODELS: [&str; 20] = [
     "gqa",
     "tied",
     "biased",
@@ -29,6 +29,8 @@ const MODELS: [&str; 18] = [
     "phi3",
     "phi3-longrope",
     "granite",
+    "granite-hybrid",
+    "granite-hybrid-rope",
 ];
 
 #[derive(Deserialize)]

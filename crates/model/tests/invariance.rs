@@ -18,7 +18,8 @@ const COMPLETIONS: [&[u32]; 6] = [
 ];
 
 /// Models that between them have every part a block can have.
-const MODELS: [&str; 6] = ["gqa", "qwen3", "gemma2", "gemma3", "gpt2", "phi3-longrope"];
+const MODELS: [&str; 7] =
+    ["gqa", "qwen3", "gemma2", "gemma3", "gpt2", "phi3-longrope", "granite-hybrid"];
 
 fn policies() -> Vec<Policy> {
     let mut policies = Vec::new();

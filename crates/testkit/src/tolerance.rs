@@ -130,6 +130,21 @@ pub const TREE_NORM_BF16: f64 = 5e-4;
 /// exponential between them; scores of magnitude 10 are off by 10 times 2^-24 before it.
 pub const ATTENTION_F32: f64 = 1e-5;
 
+/// Relative: the logarithm of 1 plus a power in f32: a power off by 1.5 units in the last place, a
+/// quotient and a polynomial of seven terms.
+pub const SOFTPLUS_F32: f64 = 3e-7;
+
+/// Relative to the largest value: the scan in chunks against the recurrence, both in f64; sums of some
+/// hundred products in another order, and decays from sums that nearly cancel.
+pub const SCAN_F64: f64 = 1e-9;
+
+/// Relative to the largest value: the scan in f32. Products over a state and over a chunk, exponentials
+/// between them, and slopes of decays, which are small differences of larger sums.
+pub const SCAN_F32: f64 = 2e-5;
+
+/// Relative to the largest value: a convolution over a few rows in f32, the activation and its slope.
+pub const CONVOLUTION_F32: f64 = 2e-6;
+
 /// Relative to the largest value: probabilities and their gradients are rounded to bf16, off by at
 /// most 2^-8 each.
 pub const ATTENTION_BF16: f64 = 0.012;

@@ -13,11 +13,11 @@ use crate::run::{Job, say};
 #[derive(Deserialize)]
 struct Answer {
     source: String,
-    texts: Vec<Text>,
+    texts: Vec<Asked>,
 }
 
 #[derive(Deserialize)]
-struct Text {
+struct Asked {
     text: String,
     ids: Vec<u32>,
     nll: f64,

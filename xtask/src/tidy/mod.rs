@@ -1,6 +1,7 @@
 //! Rules about the repository itself, each with its reason in `STYLE.md`.
 
 mod crates;
+mod families;
 mod sources;
 mod words;
 
@@ -59,6 +60,7 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<Complaint>> {
         complaints.extend(words::check(text));
         if text.path.extension().is_some_and(|has| has == "rs") {
             complaints.extend(sources::check(text));
+            complaints.extend(families::check(text));
         }
     }
     complaints.extend(sources::unreachable(&texts));

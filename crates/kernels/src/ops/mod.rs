@@ -3,7 +3,9 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod conv1d;
 pub mod embedding;
+pub mod gated_norm;
 pub mod head;
 pub mod head_norm;
 pub mod layer_norm;
@@ -12,3 +14,4 @@ pub mod residual;
 pub mod rms_norm;
 pub mod rope;
 pub mod rows;
+pub mod ssd;

@@ -7,7 +7,7 @@ use kernels::ops::{
 use serde_json::Value;
 
 use super::{keys::Keys, rope};
-use crate::{BlockShape, Config, Error, LinearShape, Names, NormKind, decoder::Group};
+use crate::{BlockShape, Config, Error, LinearShape, Mixer, Names, NormKind, decoder::Group};
 
 /// The names of most families.
 pub(crate) const NAMES: Names = Names {
@@ -19,6 +19,7 @@ pub(crate) const NAMES: Names = Names {
     mlp_norm: "post_attention_layernorm",
     post_mlp_norm: None,
     head_norms: None,
+    scan: None,
     norm: "model.norm",
     head: "lm_head.weight",
     are_linears_turned: false,
@@ -57,6 +58,7 @@ impl Widths {
     pub(crate) fn linears(self, biases: Biases) -> Vec<LinearShape> {
         let Self { hidden, query, key, intermediate } = self;
         let linear = |name, group, outputs, inputs, has_bias| LinearShape {
+            mixer: None,
             name,
             group,
             outputs,
@@ -90,13 +92,14 @@ pub(super) fn read(keys: &Keys<'_>, head_dim: Option<usize>) -> Result<Config, E
     let mut config = Config {
         family: "",
         hidden,
-        blocks: vec![BlockShape { window: None, rope: Some(0) }; layers],
+        blocks: vec![BlockShape { mixer: Mixer::Attention, window: None, rope: Some(0) }; layers],
         heads,
         kv_heads: keys.count_or("num_key_value_heads", heads)?,
         head_dim,
         intermediate: keys.count("intermediate_size")?,
         vocabulary: keys.count("vocab_size")?,
         linears: Vec::new(),
+        scan: None,
         norm: NormKind::Rms,
         norm_eps: keys.number_or("rms_norm_eps", 1e-6)? as f32,
         activation: Activation { curve: Curve::Silu, is_gated: true },

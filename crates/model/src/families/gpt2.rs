@@ -6,7 +6,7 @@ use kernels::ops::{
 };
 
 use super::{base, keys::Keys};
-use crate::{BlockShape, Config, Error, LinearShape, Names, NormKind, decoder::Group};
+use crate::{BlockShape, Config, Error, LinearShape, Mixer, Names, NormKind, decoder::Group};
 
 const NAMES: Names = Names {
     embedding: "transformer.wte.weight",
@@ -17,6 +17,7 @@ const NAMES: Names = Names {
     mlp_norm: "ln_2",
     post_mlp_norm: None,
     head_norms: None,
+    scan: None,
     norm: "transformer.ln_f",
     head: "lm_head.weight",
     are_linears_turned: true,
@@ -43,12 +44,18 @@ pub(super) fn gpt2(keys: &Keys<'_>) -> Result<Config, Error> {
     // It orders the sum of a product, whose rounding is not the same in any two programs.
     keys.get("reorder_and_upcast_attn");
     let curve = base::activation(keys, "activation_function", Curve::GeluTanh)?;
-    let linear =
-        |name, group, outputs, inputs| LinearShape { name, group, outputs, inputs, has_bias: true };
+    let linear = |name, group, outputs, inputs| LinearShape {
+        mixer: None,
+        name,
+        group,
+        outputs,
+        inputs,
+        has_bias: true,
+    };
     Ok(Config {
         family: "",
         hidden,
-        blocks: vec![BlockShape { window: None, rope: None }; layers],
+        blocks: vec![BlockShape { mixer: Mixer::Attention, window: None, rope: None }; layers],
         heads,
         kv_heads: heads,
         head_dim: hidden / heads,
@@ -60,6 +67,7 @@ pub(super) fn gpt2(keys: &Keys<'_>) -> Result<Config, Error> {
             linear("mlp.c_fc", Group::GateUp, intermediate, hidden),
             linear("mlp.c_proj", Group::Down, hidden, intermediate),
         ],
+        scan: None,
         norm: NormKind::Layer,
         norm_eps: keys.number_or("layer_norm_epsilon", 1e-5)? as f32,
         activation: Activation { curve, is_gated: false },

@@ -119,6 +119,22 @@ impl<'a> Keys<'a> {
         value.as_f64().map(Some).ok_or_else(|| self.wrong(key, "a number", value))
     }
 
+    /// Two numbers, either of which may be infinite: as a text, or as transformers writes it.
+    pub(super) fn pair(&self, key: &str) -> Result<Option<[f64; 2]>, Error> {
+        let number = |value: &Value| match value.get("__float__").unwrap_or(value) {
+            Value::String(text) if text == "Infinity" => Some(f64::INFINITY),
+            Value::String(text) if text == "-Infinity" => Some(f64::NEG_INFINITY),
+            value => value.as_f64(),
+        };
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let numbers: Option<Vec<f64>> =
+            value.as_array().and_then(|list| list.iter().map(number).collect());
+        match numbers.as_deref() {
+            Some(&[first, second]) => Ok(Some([first, second])),
+            _ => Err(self.wrong(key, "two numbers", value)),
+        }
+    }
+
     /// A number above 0, if there is one.
     pub(super) fn optional_limit(&self, key: &str) -> Result<Option<f32>, Error> {
         match self.optional_number(key)? {

@@ -2,6 +2,7 @@
 
 mod base;
 mod gemma;
+pub(crate) mod gguf;
 mod gpt2;
 mod granite;
 mod keys;
@@ -18,6 +19,7 @@ use crate::{Config, Error, RopeScaling};
 
 use keys::Keys;
 pub(crate) use keys::token_ids;
+pub(crate) use llama::config_json;
 
 /// A family: the names that files have for it, and how its keys are read.
 struct Family {
@@ -28,7 +30,7 @@ struct Family {
     read: fn(&Keys<'_>) -> Result<Config, Error>,
 }
 
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 11] = [
     Family { architecture: "LlamaForCausalLM", model_type: "llama", read: llama::llama },
     Family { architecture: "MistralForCausalLM", model_type: "mistral", read: llama::mistral },
     Family { architecture: "SmolLM3ForCausalLM", model_type: "smollm3", read: llama::smollm3 },
@@ -38,6 +40,11 @@ const FAMILIES: [Family; 10] = [
     Family { architecture: "Gemma3ForCausalLM", model_type: "gemma3_text", read: gemma::gemma3 },
     Family { architecture: "Phi3ForCausalLM", model_type: "phi3", read: phi::phi3 },
     Family { architecture: "GraniteForCausalLM", model_type: "granite", read: granite::granite },
+    Family {
+        architecture: "GraniteMoeHybridForCausalLM",
+        model_type: "granitemoehybrid",
+        read: granite::hybrid,
+    },
     Family { architecture: "GPT2LMHeadModel", model_type: "gpt2", read: gpt2::gpt2 },
 ];
 
@@ -53,13 +60,41 @@ pub(crate) fn architectures() -> Vec<&'static str> {
 /// A file that cannot be read, another architecture, or a setting that would change the
 /// computation in a way that is not supported.
 pub(crate) fn read(path: &Path) -> Result<(Config, Vec<String>), Error> {
+    read_map(path, json(path)?)
+}
+
+/// The table in a configuration file. Python writes numbers that are no JSON, such as `Infinity`;
+/// they become texts.
+///
+/// # Errors
+///
+/// A file that cannot be read, or holds no table.
+pub(crate) fn json(path: &Path) -> Result<Map<String, Value>, Error> {
     let text = fs_err::read_to_string(path)?;
-    let json = |source| Error::Json { path: path.into(), source };
-    let value: Value = serde_json::from_str(&text).map_err(json)?;
-    let Value::Object(map) = value else {
-        return Err(bad(path, "it is not a table".into()));
-    };
-    read_map(path, map)
+    let parsed = serde_json::from_str(&text).or_else(|error| {
+        // The first error is the better one, if quotes do not help.
+        serde_json::from_str(&quoted(&text)).map_err(|_| error)
+    });
+    match parsed.map_err(|source| Error::Json { path: path.into(), source })? {
+        Value::Object(map) => Ok(map),
+        _ => Err(bad(path, "it is not a table".into())),
+    }
+}
+
+/// Puts quotes around Python's numbers that are no JSON, outside of texts.
+fn quoted(text: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    // Every other part lies between quotes; a quote after a backslash does not end it.
+    for (index, part) in text.replace("\\\"", "\u{1}").split('"').enumerate() {
+        let is_text = index % 2 == 1;
+        parts.push(if is_text { part.to_owned() } else { outside(part) });
+    }
+    parts.join("\"").replace('\u{1}', "\\\"")
+}
+
+fn outside(part: &str) -> String {
+    let quoted = part.replace("-Infinity", "\u{2}").replace("Infinity", "\"Infinity\"");
+    quoted.replace('\u{2}', "\"-Infinity\"").replace("NaN", "\"NaN\"")
 }
 
 /// Reads the keys of a configuration that lies in `path`, as [`read`].

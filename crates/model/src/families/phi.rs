@@ -9,6 +9,7 @@ pub(super) fn phi3(keys: &Keys<'_>) -> Result<Config, Error> {
     let mut config = base::read(keys, None)?;
     config.activation.curve = base::activation(keys, "hidden_act", Curve::Silu)?;
     let linear = |name, group, outputs, inputs| LinearShape {
+        mixer: None,
         name,
         group,
         outputs,

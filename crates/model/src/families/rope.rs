@@ -113,7 +113,7 @@ impl Source<'_, '_> {
         let factors: Vec<f32> = list
             .into_iter()
             .flatten()
-            .filter_map(|value| value.as_f64())
+            .filter_map(serde_json::Value::as_f64)
             .map(|value| value as f32)
             .collect();
         if factors.len() == dim / 2 {

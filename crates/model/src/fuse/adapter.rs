@@ -9,7 +9,7 @@ use formats::{
 };
 
 use super::{matched, tensor_names};
-use crate::{Checkpoint, Error, gguf as names, weights::RowOrder};
+use crate::{Checkpoint, Error, families::gguf as names, weights::RowOrder};
 
 /// The largest number of half precision.
 const HALF_MAX: f64 = 65_504.0;

@@ -13,7 +13,7 @@ use formats::{
 };
 
 use super::{Matched, Rounding, beside, matched, own_type, part::Part, tensor_names};
-use crate::{Checkpoint, Config, Error, gguf as names};
+use crate::{Checkpoint, Config, Error, families::gguf as names};
 
 /// The version of how blocks are laid out.
 const QUANTIZATION_VERSION: u32 = 2;

@@ -20,7 +20,7 @@ use formats::{
     safetensors,
 };
 
-use crate::{Checkpoint, Config, Error, NormKind, export, weights::RowOrder};
+use crate::{Checkpoint, Config, Error, export, weights::RowOrder};
 use part::Part;
 
 pub use adapter::write_gguf_adapter;
@@ -260,36 +260,15 @@ fn modules<'a>(
 
 /// The modules that an adapter may change, by full name.
 fn linears(config: &Config) -> Vec<String> {
-    let of_block = &config.linears;
-    let in_blocks = (0..config.layers())
-        .flat_map(|layer| of_block.iter().map(move |it| config.in_block(layer, it.name)));
+    let in_blocks = (0..config.layers()).flat_map(|layer| {
+        config.block_linears(layer).map(move |it| config.in_block(layer, it.name))
+    });
     in_blocks.chain((!config.tied).then(|| "lm_head".to_owned())).collect()
 }
 
 /// The Hugging Face names of a model's tensors, as its configuration implies them.
 fn tensor_names(config: &Config) -> Vec<String> {
-    let mut names = vec![config.names.embedding.to_owned()];
-    names.extend(config.names.positions.map(str::to_owned));
-    names.extend((!config.tied).then(|| config.names.head.to_owned()));
-    let mut norms = vec![config.names.norm.to_owned()];
-    for layer in 0..config.layers() {
-        norms.extend(config.block_norms().iter().map(|(norm, _)| config.in_block(layer, norm)));
-        for linear in &config.linears {
-            let name = config.in_block(layer, linear.name);
-            names.push(format!("{name}.weight"));
-            if linear.has_bias {
-                names.push(format!("{name}.bias"));
-            }
-        }
-    }
-    for norm in norms {
-        names.push(format!("{norm}.weight"));
-        if config.norm == NormKind::Layer {
-            names.push(format!("{norm}.bias"));
-        }
-    }
-    names.sort_unstable();
-    names
+    config.tensors().into_iter().map(|(name, _)| name).collect()
 }
 
 /// The files to be written, each with its tensors by their index.

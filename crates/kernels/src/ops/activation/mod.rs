@@ -56,7 +56,10 @@ pub fn forward(
     x: &Tensor,
     activation: Activation,
 ) -> Operand {
-    assert!(!activation.is_gated || x.cols() % 2 == 0, "as many gate columns as up columns");
+    assert!(
+        !activation.is_gated || x.cols().is_multiple_of(2),
+        "as many gate columns as up columns"
+    );
     match device {
         Device::Cpu(cpu) => {
             let width = activation.width(x.cols());
@@ -79,7 +82,10 @@ pub fn forward(
 ///
 /// If shapes do not agree.
 pub fn backward(device: &Device, dy: &Tensor, x: &Tensor, activation: Activation) -> Tensor {
-    assert!(!activation.is_gated || x.cols() % 2 == 0, "as many gate columns as up columns");
+    assert!(
+        !activation.is_gated || x.cols().is_multiple_of(2),
+        "as many gate columns as up columns"
+    );
     let shape = (x.rows(), activation.width(x.cols()));
     assert_eq!((dy.rows(), dy.cols()), shape, "a gradient for each output");
     match device {

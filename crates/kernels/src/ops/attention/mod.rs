@@ -7,9 +7,9 @@
 //! out_i  = sum_j p_ij v_j
 //! ```
 //!
-//! `cap(s) = softcap tanh(s / softcap)` where there is a cap (Gemma 2, arXiv:2408.00118), else `s`.
-//! With a window of `w`, row `i` sees itself and the `w - 1` rows before it (Mistral 7B,
-//! arXiv:2310.06825), counted through prompt and branch.
+//! `cap(s) = softcap tanh(s / softcap)` where there is a cap (arXiv:2408.00118), else `s`.
+//! With a window of `w`, row `i` sees itself and the `w - 1` rows before it
+//! (arXiv:2310.06825), counted through prompt and branch.
 //!
 //! Query head `h` reads key and value head `h / (H / G)`. The scores are never kept: blocks of them
 //! are computed with a running maximum and sum (Dao 2023, arXiv:2307.08691), and once more in the

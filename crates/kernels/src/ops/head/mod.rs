@@ -7,7 +7,7 @@
 //! u_t    = z'_ty W_y - sum_v p_tv z'_tv W_v    the gradient of logp_t by h_t
 //! ```
 //!
-//! `cap(z) = softcap tanh(z / softcap)` where there is a cap (Gemma 2, arXiv:2408.00118), else `z`;
+//! `cap(z) = softcap tanh(z / softcap)` where there is a cap (arXiv:2408.00118), else `z`;
 //! `z'` is its slope times the scale, which is 1 in most families.
 //!
 //! The vocabulary is cut into tiles, counted from token 0; a tile of logits lives in a core's cache

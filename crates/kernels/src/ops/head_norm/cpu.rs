@@ -54,7 +54,7 @@ pub(super) fn accumulate_dweights(
     dy: &Tensor,
     heads: Heads,
     saved: Saved<'_>,
-    dweights: [&mut [f32]; 2],
+    [dq, dk]: [&mut [f32]; 2],
 ) {
     let count = heads.query + heads.key_value;
     for row in 0..dy.rows() {
@@ -62,8 +62,8 @@ pub(super) fn accumulate_dweights(
         for head in 0..count {
             let at = head * heads.dim..(head + 1) * heads.dim;
             let inv = saved.inv_rms[row * count + head];
-            let sums = dweights[usize::from(head >= heads.query)].iter_mut();
-            for ((sum, dy), x) in sums.zip(&dy[at.clone()]).zip(&x[at]) {
+            let sums = if head < heads.query { &mut *dq } else { &mut *dk };
+            for ((sum, dy), x) in sums.iter_mut().zip(&dy[at.clone()]).zip(&x[at]) {
                 *sum += dy * (x * inv);
             }
         }

@@ -4,8 +4,8 @@
 //! q_h = q_weight * q_h / sqrt(mean(q_h^2) + eps)        and so for each key head; values stay
 //! ```
 //!
-//! `q_norm` and `k_norm` of Qwen 3 and Gemma 3 (Henry et al. 2020, arXiv:2010.04245, with a learned
-//! scale a column). All query heads share one weight, all key heads another.
+//! `q_norm` and `k_norm` of transformers (Henry et al. 2020, arXiv:2010.04245, with a learned scale a
+//! column). All query heads share one weight, all key heads another.
 
 mod cpu;
 pub mod reference;

@@ -5,7 +5,7 @@
 //! y       = weight * (x * inv_rms)
 //! ```
 //!
-//! `LlamaRMSNorm` of transformers, in f32 throughout (Zhang and Sennrich 2019, arXiv:1910.07467).
+//! As in transformers, in f32 throughout (Zhang and Sennrich 2019, arXiv:1910.07467).
 //! Families that store `weight - 1` add the one when they load it.
 
 pub(super) mod cpu;

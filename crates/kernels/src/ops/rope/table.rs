@@ -10,8 +10,8 @@ pub enum Scaling {
         /// By how much; above 0.
         factor: f64,
     },
-    /// Low frequencies divided, high ones kept, a smooth step between (`llama3`).
-    Llama3 {
+    /// Low frequencies divided, high ones kept, a smooth step between.
+    Ramp {
         /// By how much low frequencies are divided; above 0.
         factor: f64,
         /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are divided.
@@ -110,7 +110,7 @@ fn scale(frequency: f32, pair: usize, scaling: &Scaling) -> f32 {
         Scaling::None | Scaling::ByLength { .. } => frequency,
         Scaling::Linear { factor } => frequency / factor as f32,
         Scaling::Factors(ref factors) => frequency / factors[pair],
-        Scaling::Llama3 {
+        Scaling::Ramp {
             factor,
             low_freq_factor,
             high_freq_factor,

@@ -19,7 +19,7 @@ fn scaling(value: &Value) -> Scaling {
     match value["rope_type"].as_str().unwrap() {
         "default" => Scaling::None,
         "linear" => Scaling::Linear { factor: number("factor") },
-        "llama3" => Scaling::Llama3 {
+        "llama3" => Scaling::Ramp {
             factor: number("factor"),
             low_freq_factor: number("low_freq_factor"),
             high_freq_factor: number("high_freq_factor"),

@@ -34,7 +34,7 @@ impl Running {
 /// Bends a block of products towards the cap, if there is one; returns what is left to scale by.
 pub(super) fn cap(cpu: Cpu, scoring: Scoring, scores: &mut [f32]) -> f32 {
     let Some(cap) = scoring.softcap else { return scoring.scale };
-    cpu.run(Cap { scale: scoring.scale, cap, scores });
+    cpu.run(Cap { scale: scoring.scale, limit: cap, scores });
     1.0
 }
 
@@ -48,14 +48,14 @@ pub(super) fn cap_gradients(
 ) -> f32 {
     let scale = cap(cpu, scoring, scores);
     if let Some(cap) = scoring.softcap {
-        cpu.run(CapSlopes { cap, scores, dp, mean });
+        cpu.run(CapSlopes { limit: cap, scores, dp, mean });
     }
     scale
 }
 
 struct Cap<'a> {
     scale: f32,
-    cap: f32,
+    limit: f32,
     scores: &'a mut [f32],
 }
 
@@ -65,13 +65,13 @@ impl Loop for Cap<'_> {
     #[inline(always)]
     fn run(self) {
         for score in self.scores {
-            *score = self.cap * tanh(*score * self.scale / self.cap);
+            *score = self.limit * tanh(*score * self.scale / self.limit);
         }
     }
 }
 
 struct CapSlopes<'a> {
-    cap: f32,
+    limit: f32,
     /// `[keys][32]`, capped.
     scores: &'a [f32],
     /// `[keys][32]`.
@@ -88,7 +88,7 @@ impl Loop for CapSlopes<'_> {
         let width = self.mean.len();
         for (scores, dp) in self.scores.chunks_exact(width).zip(self.dp.chunks_exact_mut(width)) {
             for ((dp, score), mean) in dp.iter_mut().zip(scores).zip(self.mean) {
-                let part = score / self.cap;
+                let part = score / self.limit;
                 *dp = mean + (*dp - mean) * (1.0 - part * part);
             }
         }

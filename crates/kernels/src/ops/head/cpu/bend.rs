@@ -32,13 +32,13 @@ impl Loop for Bend<'_> {
 pub(super) struct Slopes<'a> {
     values: &'a [f32],
     cap: f32,
-    slopes: &'a mut [f32],
+    out: &'a mut [f32],
 }
 
 impl<'a> Slopes<'a> {
     /// For as many values as there are places for slopes: all under a cap, none without.
     pub(super) fn of(values: &'a [f32], logits: Logits, slopes: &'a mut [f32]) -> Self {
-        Self { values, cap: logits.softcap.unwrap_or(f32::INFINITY), slopes }
+        Self { values, cap: logits.softcap.unwrap_or(f32::INFINITY), out: slopes }
     }
 }
 
@@ -47,7 +47,7 @@ impl Loop for Slopes<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for (slope, value) in self.slopes.iter_mut().zip(self.values) {
+        for (slope, value) in self.out.iter_mut().zip(self.values) {
             let part = value / self.cap;
             *slope = 1.0 - part * part;
         }

@@ -9,8 +9,7 @@ use formats::gguf::{Gguf, Metadata, Value};
 use serde_json::{Map, json};
 
 use crate::{
-    Config, Error, NormKind, RopeScaling, RopeShape, families, policy::rope_table,
-    weights::RowOrder,
+    Config, Error, NormKind, RopeScaling, RopeShape, families, load::rope_table, weights::RowOrder,
 };
 
 /// An architecture of GGUF files.
