@@ -2,7 +2,9 @@
 //!
 //! A token's forward pass is some hundred loops of a few microseconds each. Threads that a pool puts
 //! to sleep, or that give their processor away while they look for work, cost more than such a loop.
-//! Here they wait in a loop of their own for as long as one pass takes.
+//! Here they wait in a loop of their own for as long as one pass takes. They are no threads of the
+//! pool: one of those that waits for a loop takes up whatever else is to be done, and could come to
+//! wait for itself.
 
 use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -17,17 +19,21 @@ thread_local! {
 /// How often a thread looks for work before it lets others run.
 const LOOKS: usize = 4096;
 
-/// Runs `body` with the threads of rayon's current pool at hand for its loops.
+/// Runs `body` in rayon's current pool with as many threads at hand for its loops as the pool has.
 ///
 /// For passes over a few rows, whose loops are short; the result is the same as without.
 pub fn together<R: Send>(body: impl FnOnce() -> R + Send) -> R {
-    let team = Team::new();
-    rayon::scope(|scope| {
-        for _ in 1..rayon::current_num_threads() {
-            scope.spawn(|_| team.help());
-        }
-        let _led = Led::new(&team);
-        body()
+    rayon::scope(|_| {
+        let team = Team::new();
+        std::thread::scope(|scope| {
+            for _ in 1..rayon::current_num_threads() {
+                // A thread less makes the loops slower and changes nothing else.
+                let helper = std::thread::Builder::new().name("helper".into());
+                let _ = helper.spawn_scoped(scope, || team.help());
+            }
+            let _led = Led::new(&team);
+            body()
+        })
     })
 }
 
