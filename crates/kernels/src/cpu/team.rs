@@ -2,47 +2,56 @@
 //!
 //! A token's forward pass is some hundred loops of a few microseconds each. Threads that a pool puts
 //! to sleep, or that give their processor away while they look for work, cost more than such a loop.
-//! Here they wait in a loop of their own for as long as one pass takes. They are no threads of the
-//! pool: one of those that waits for a loop takes up whatever else is to be done, and could come to
-//! wait for itself.
+//! Here they wait in a loop of their own for as long as one pass takes, and a moment longer. They
+//! are no threads of the pool: one of those that waits for a loop takes up whatever else is to be
+//! done, and could come to wait for itself.
 
 use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Thread;
 
 use rayon::prelude::*;
 
+/// The one team of the process; whoever finds it led by another thread does without.
+static TEAM: Team = Team {
+    is_led: AtomicBool::new(false),
+    helpers: Mutex::new(Vec::new()),
+    wanted: AtomicUsize::new(0),
+    state: AtomicUsize::new(0),
+    next: AtomicUsize::new(0),
+    inside: AtomicUsize::new(0),
+    has_failed: AtomicBool::new(false),
+    job: UnsafeCell::new(None),
+};
+
 thread_local! {
-    /// The team that this thread leads, if it leads one.
-    static LED: Cell<Option<*const Team>> = const { Cell::new(None) };
+    /// Whether this thread leads the team, and is in none of its loops.
+    static LEADS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How often a thread looks for work before it lets others run.
 const LOOKS: usize = 4096;
+/// How often a helper looks for the next pass before it sleeps.
+const LOOKS_BETWEEN: usize = 16 * LOOKS;
 
 /// Runs `body` in rayon's current pool with as many threads at hand for its loops as the pool has.
 ///
 /// For passes over a few rows, whose loops are short; the result is the same as without.
 pub fn together<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| {
-        let team = Team::new();
-        std::thread::scope(|scope| {
-            for _ in 1..rayon::current_num_threads() {
-                // A thread less makes the loops slower and changes nothing else.
-                let helper = std::thread::Builder::new().name("helper".into());
-                let _ = helper.spawn_scoped(scope, || team.help());
-            }
-            let _led = Led::new(&team);
-            body()
-        })
+        let _leading = Leading::begin();
+        body()
     })
 }
 
 /// Calls `body` with every index below `count`, once each, on several threads.
 pub(crate) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
-    match LED.get() {
-        // SAFETY: a thread's team lives until `Led` is dropped, which takes it away first.
-        Some(team) if 1 < count => unsafe { &*team }.run(count, &body),
-        _ => (0..count).into_par_iter().for_each(|index| body(index)),
+    if 1 < count && LEADS.get() {
+        TEAM.run(count, &body);
+    } else {
+        (0..count).into_par_iter().for_each(|index| body(index));
     }
 }
 
@@ -55,13 +64,18 @@ struct Job {
 
 /// A leader's loop and those who help with it.
 struct Team {
+    is_led: AtomicBool,
+    helpers: Mutex<Vec<Thread>>,
+    /// How many helpers the pass that is under way has; none between passes.
+    wanted: AtomicUsize,
     /// Odd while a loop is under way; one more at each start and each end.
     state: AtomicUsize,
     /// The next index of the loop.
     next: AtomicUsize,
     /// How many helpers may be looking at the loop.
     inside: AtomicUsize,
-    is_over: AtomicBool,
+    /// Whether a helper's part of the loop panicked.
+    has_failed: AtomicBool,
     /// Written by the leader while no loop is under way and nobody is inside.
     job: UnsafeCell<Option<Job>>,
 }
@@ -71,34 +85,25 @@ struct Team {
 unsafe impl Sync for Team {}
 
 impl Team {
-    fn new() -> Self {
-        Self {
-            state: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            inside: AtomicUsize::new(0),
-            is_over: AtomicBool::new(false),
-            job: UnsafeCell::new(None),
-        }
-    }
-
     /// Runs a loop; the leader alone calls this.
     fn run(&self, count: usize, body: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes; nobody looks at the body after `close` returns.
+        // SAFETY: only the lifetime changes; nobody looks at the body after `Closing` is dropped.
         let body = unsafe {
             std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body)
         };
-        // SAFETY: no loop is under way and nobody is inside: `close` has waited for that.
+        // SAFETY: no loop is under way and nobody is inside: `Closing` has waited for that.
         unsafe { *self.job.get() = Some(Job { body, count }) };
         self.next.store(0, SeqCst);
         self.state.fetch_add(1, SeqCst);
-        // Also when the body panics, helpers must be out before it goes away.
-        let closing = Closing(self);
-        // A loop in this loop is not the team's.
-        let led = LED.take();
-        let restoring = Restoring(led);
-        self.work(Job { body, count });
-        drop(restoring);
-        drop(closing);
+        {
+            // Also when the body panics, helpers must be out before it goes away.
+            let _closing = Closing(self);
+            // A loop in this loop is not the team's.
+            LEADS.set(false);
+            let _restoring = Restoring;
+            self.work(Job { body, count });
+        }
+        assert!(!self.has_failed.swap(false, SeqCst), "a helper's part of a loop panicked");
     }
 
     /// Takes indices until there are none.
@@ -113,49 +118,51 @@ impl Team {
         }
     }
 
-    /// Helps with one loop after the other until the leader is through.
-    fn help(&self) {
+    /// Helps with one loop after the other, as helper `index`.
+    fn help(&self, index: usize) {
         let mut seen = 0;
         loop {
             let state = self.wait(seen);
-            if self.is_over.load(SeqCst) {
-                return;
-            }
             seen = state;
-            if state % 2 == 1 {
-                self.inside.fetch_add(1, SeqCst);
-                let _leaving = Leaving(self);
-                // Either this sees that the loop has ended, or the leader sees somebody inside.
-                if self.state.load(SeqCst) == state {
-                    // SAFETY: the leader waits until nobody is inside before it writes.
-                    if let Some(job) = unsafe { *self.job.get() } {
-                        self.work(job);
-                    }
+            if state % 2 == 0 || self.wanted.load(SeqCst) <= index {
+                continue;
+            }
+            self.inside.fetch_add(1, SeqCst);
+            // Either this sees that the loop has ended, or the leader sees somebody inside.
+            if self.state.load(SeqCst) == state {
+                // SAFETY: the leader waits until nobody is inside before it writes.
+                if let Some(job) = unsafe { *self.job.get() }
+                    && catch_unwind(AssertUnwindSafe(|| self.work(job))).is_err()
+                {
+                    self.has_failed.store(true, SeqCst);
                 }
             }
+            self.inside.fetch_sub(1, SeqCst);
         }
     }
 
-    /// Waits for another state than `seen`, or the end.
+    /// Waits for another state than `seen`; sleeps where no pass is under way for long.
     fn wait(&self, seen: usize) -> usize {
         let mut looks = 0;
         loop {
             let state = self.state.load(SeqCst);
-            if state != seen || self.is_over.load(SeqCst) {
+            if state != seen {
                 return state;
             }
-            pause(&mut looks);
+            looks += 1;
+            if self.wanted.load(SeqCst) == 0 {
+                // The next leader wakes everybody, also those who are only about to sleep.
+                if LOOKS_BETWEEN < looks {
+                    std::thread::park();
+                    looks = 0;
+                }
+                std::hint::spin_loop();
+            } else if looks < LOOKS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
-    }
-}
-
-/// A moment of waiting.
-fn pause(looks: &mut usize) {
-    *looks += 1;
-    if *looks < LOOKS {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
     }
 }
 
@@ -167,45 +174,59 @@ impl Drop for Closing<'_> {
         self.0.state.fetch_add(1, SeqCst);
         let mut looks = 0;
         while self.0.inside.load(SeqCst) != 0 {
-            pause(&mut looks);
+            looks += 1;
+            if looks < LOOKS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
     }
 }
 
-/// Goes out when it is dropped.
-struct Leaving<'a>(&'a Team);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.inside.fetch_sub(1, SeqCst);
-    }
-}
-
-/// Gives the leader its team back when it is dropped.
-struct Restoring(Option<*const Team>);
+/// Lets the leader lead again when it is dropped.
+struct Restoring;
 
 impl Drop for Restoring {
     fn drop(&mut self) {
-        LED.set(self.0);
+        LEADS.set(true);
     }
 }
 
-/// Makes this thread the leader until it is dropped.
-struct Led<'a> {
-    team: &'a Team,
-    before: Option<*const Team>,
+/// Makes this thread the leader until it is dropped, unless there is one.
+struct Leading {
+    /// Whether it does: else the team is led by another thread, or by a caller of this one.
+    leads: bool,
 }
 
-impl<'a> Led<'a> {
-    fn new(team: &'a Team) -> Self {
-        Self { team, before: LED.replace(Some(team)) }
+impl Leading {
+    fn begin() -> Self {
+        let wanted = rayon::current_num_threads() - 1;
+        if wanted == 0 || TEAM.is_led.swap(true, SeqCst) {
+            return Self { leads: false };
+        }
+        let mut helpers = TEAM.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        while helpers.len() < wanted {
+            let index = helpers.len();
+            let helper = std::thread::Builder::new().name(format!("helper {index}"));
+            // A thread less makes the loops slower and changes nothing else.
+            let Ok(helper) = helper.spawn(move || TEAM.help(index)) else { break };
+            helpers.push(helper.thread().clone());
+        }
+        TEAM.wanted.store(wanted, SeqCst);
+        helpers.iter().take(wanted).for_each(Thread::unpark);
+        LEADS.set(true);
+        Self { leads: true }
     }
 }
 
-impl Drop for Led<'_> {
+impl Drop for Leading {
     fn drop(&mut self) {
-        LED.set(self.before);
-        self.team.is_over.store(true, SeqCst);
+        if self.leads {
+            LEADS.set(false);
+            TEAM.wanted.store(0, SeqCst);
+            TEAM.is_led.store(false, SeqCst);
+        }
     }
 }
 
