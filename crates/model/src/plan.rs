@@ -3,9 +3,7 @@
 use formats::peft::Adapter;
 use kernels::{LowBit, Precision, Rows as _, Stored};
 
-use crate::{
-    BlockShape, Checkpoint, Config, Error, LoraSettings, Mixer, Training, Weights,
-};
+use crate::{BlockShape, Checkpoint, Config, Error, LoraSettings, Mixer, Training, Weights};
 
 /// Bytes by part; the sum is what a run needs at its peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
