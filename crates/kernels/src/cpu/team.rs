@@ -51,7 +51,7 @@ pub(crate) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
     if 1 < count && LEADS.get() {
         TEAM.run(count, &body);
     } else {
-        (0..count).into_par_iter().for_each(|index| body(index));
+        (0..count).into_par_iter().for_each(&body);
     }
 }
 
@@ -124,7 +124,7 @@ impl Team {
         loop {
             let state = self.wait(seen);
             seen = state;
-            if state % 2 == 0 || self.wanted.load(SeqCst) <= index {
+            if state.is_multiple_of(2) || self.wanted.load(SeqCst) <= index {
                 continue;
             }
             self.inside.fetch_add(1, SeqCst);

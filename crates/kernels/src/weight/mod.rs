@@ -142,7 +142,9 @@ impl Weight {
                 }
                 kind.read_row(&words[..lines.len()], out);
                 if values == Values::Rounded {
-                    out.iter_mut().for_each(|value| *value = to_bf16(*value));
+                    for value in out {
+                        *value = to_bf16(*value);
+                    }
                 }
             }),
         }

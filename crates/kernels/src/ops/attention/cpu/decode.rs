@@ -83,7 +83,9 @@ fn each_row<'a>(
             let group = frame.group(head);
             let rounds = frame.rounding != Rounding::Exact;
             if rounds {
-                query.iter_mut().for_each(|value| *value = to_bf16(*value));
+                for value in query.iter_mut() {
+                    *value = to_bf16(*value);
+                }
             }
             let keys = Seen { columns: keys, group, first };
             let values = Seen { columns: values, group, first };
@@ -91,7 +93,9 @@ fn each_row<'a>(
             let total = cpu.run(Softmax { scoring, rounds, scores: &mut *scores });
             sums.fill(0.0);
             weighted_sums(cpu, scores, values, sums);
-            sums.iter_mut().for_each(|sum| *sum /= total);
+            for sum in sums.iter_mut() {
+                *sum /= total;
+            }
             // SAFETY: each head of each row is one unit, and a unit runs once.
             unsafe { writer.write(row, head * heads.dim, sums) };
         });
