@@ -1,6 +1,8 @@
 //! Commands and flags.
 
 mod download;
+mod judge;
+mod labelled;
 mod serve;
 mod sweep;
 
@@ -14,6 +16,8 @@ use formats::gguf::FileType;
 
 pub use self::{
     download::{Download, RepoType},
+    judge::{Asking, By, Compare as JudgeCompare, Factuality, Judge, Reaching},
+    labelled::{DataBalance, DataCorrupt, DataJudge},
     serve::Serve,
     sweep::Sweep,
 };
@@ -34,15 +38,20 @@ pub enum Command {
     Finetune(Align),
     /// Align a model with preference data, as a recipe says.
     Align(Align),
+    /// Show what a recipe will take: memory by part, time, and what to change where it is too much.
+    Plan(Plan),
     /// Align many times, as the table `sweep` of a recipe says.
     Sweep(Sweep),
     /// Score preference pairs with a model or an adapter, without training.
     Eval(Eval),
+    /// Let models answer prompts, and a judge or a rule say what the answers are worth.
+    #[command(subcommand)]
+    Judge(Judge),
     /// Show runs side by side: a table, and a picture of their curves.
     Compare(Compare),
     /// Align a small model on sample data in a few minutes, and show what changed.
     Quickstart(Quickstart),
-    /// Look at preference data, or write a sample of it.
+    /// Look at preference data, or make some.
     #[command(subcommand)]
     Data(Data),
     /// Fetch models and datasets from the hub.
@@ -86,6 +95,20 @@ pub struct Align {
     /// Keep no tokens and no reference log-probabilities for later runs.
     #[arg(long)]
     pub no_cache: bool,
+}
+
+/// Flags of `plan`.
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    /// The recipe, a YAML file.
+    #[arg(value_name = "RECIPE")]
+    pub recipe: PathBuf,
+    /// Set a key of the recipe, as `section.key=value`; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print one JSON object in place of a table.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `eval`.
@@ -140,6 +163,12 @@ pub enum Data {
     Sample(DataSample),
     /// Make preference pairs of questions with answers, the other side written by a model.
     Pairs(DataPairs),
+    /// Let an OpenAI-compatible endpoint judge each side of each pair: factual or not.
+    Judge(DataJudge),
+    /// Make pairs whose chosen side has errors of fact, of pairs whose chosen side alone is factual.
+    Corrupt(DataCorrupt),
+    /// Draw so many labelled pairs of each kind, and turn around those that are the wrong way.
+    Balance(DataBalance),
 }
 
 /// Flags of `data pairs`.
@@ -157,6 +186,12 @@ pub struct DataPairs {
     /// The folder of an adapter.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// Let an OpenAI-compatible endpoint write, with this model of its own.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "adapter", "top_k", "min_p", "repetition_penalty"])]
+    pub api_model: Option<String>,
+    /// That endpoint.
+    #[command(flatten)]
+    pub asking: Asking,
     /// Which side the model writes; the given answer is the other one.
     #[arg(long, value_name = "SIDE", default_value_t = Written::Rejected)]
     pub write: Written,

@@ -1,6 +1,10 @@
 //! Everything a command can fail with: its words and its exit code.
 
+mod codes;
+
 use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
+
+use self::codes::{data_code, hub_code, judge_code, report_code, run_code, serve_code, train_code};
 
 /// The exit codes.
 pub mod exit_code {
@@ -47,6 +51,34 @@ pub enum Failure {
     /// A server.
     #[error(transparent)]
     Serve(#[from] serve::Error),
+    /// A judge, or another endpoint.
+    #[error(transparent)]
+    Judge(#[from] judge::Error),
+    /// A model that an evaluation names and that is not there.
+    #[error("there is no folder `{}`", folder.display())]
+    NotTrained {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A contest in which nothing can be held against each other.
+    #[error("no prompt has both sides")]
+    NoBouts,
+    /// A pair whose labels should be known.
+    #[error("{origin} has no labels `h_w` and `h_l` of 0 or 1")]
+    NoLabels {
+        /// The file and the line or row.
+        origin: String,
+    },
+    /// Pairs are wanted of which there are none.
+    #[error("no pair has the labels (h_w, h_l) = ({h_w}, {h_l}), and {count} are wanted")]
+    NoneOfKind {
+        /// Whether the chosen side is not factual.
+        h_w: u8,
+        /// Whether the rejected side is not factual.
+        h_l: u8,
+        /// How many are wanted.
+        count: usize,
+    },
     /// A variable that should hold a key.
     #[error("the environment variable `{name}` is not set")]
     NoVariable {
@@ -151,17 +183,17 @@ pub enum Failure {
         /// What to do.
         hint: &'static str,
     },
-    /// A file that should hold pairs of an earlier run.
-    #[error("`{}` line {line} is no row that `trueup data pairs` wrote", path.display())]
-    NotPairs {
+    /// A file that should hold rows of an earlier run.
+    #[error("`{}` line {line} is no row that this command wrote", path.display())]
+    NotRows {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
     },
-    /// A file of pairs that were written with other settings.
+    /// A file of rows that were written with other settings.
     #[error("`{}` was written with `{key}: {was}`, and here it is `{is}`", path.display())]
-    OtherPairs {
+    OtherRows {
         /// The file.
         path: PathBuf,
         /// The first setting that differs.
@@ -171,12 +203,12 @@ pub enum Failure {
         /// What it is.
         is: String,
     },
-    /// Asked to stop while pairs were written.
-    #[error("stopped; the pairs so far are in `{}`", output.display())]
-    PairsStopped {
+    /// Asked to stop while rows were written.
+    #[error("stopped; what was done so far is in `{}`", output.display())]
+    WorkStopped {
         /// The signal's number.
         signal: usize,
-        /// The file.
+        /// The file or folder.
         output: PathBuf,
     },
     /// No variable says where the user's files are.
@@ -228,6 +260,8 @@ impl Failure {
             Self::Run(error) => run_code(error),
             Self::Report(error) => report_code(error),
             Self::Serve(error) => serve_code(error),
+            Self::Judge(error) => judge_code(error),
+            Self::NoBouts | Self::NoLabels { .. } | Self::NoneOfKind { .. } => exit_code::DATA,
             Self::Io(_)
             | Self::Fuse(
                 model::Error::Io(_) | model::Error::Format(formats::Error::Write { .. }),
@@ -240,18 +274,18 @@ impl Failure {
             | Self::NothingToFetch { .. }
             | Self::NoSuchRun { .. }
             | Self::Useless { .. }
-            | Self::NotPairs { .. }
-            | Self::OtherPairs { .. }
+            | Self::NotRows { .. }
+            | Self::OtherRows { .. }
             | Self::Occupied { .. }
             | Self::UnderFile { .. } => exit_code::RECIPE,
-            Self::Fuse(_) => exit_code::WEIGHTS,
+            Self::NotTrained { .. } | Self::Fuse(_) => exit_code::WEIGHTS,
             Self::Differs { .. } | Self::Erased { .. } => exit_code::COMPARISON,
             Self::RunsFailed { code, .. } => *code,
             Self::NoHome | Self::Clock | Self::Json(_) => exit_code::UNEXPECTED,
             Self::Pipe => exit_code::DONE,
             Self::Stopped { signal, .. }
             | Self::DownloadStopped { signal }
-            | Self::PairsStopped { signal, .. }
+            | Self::WorkStopped { signal, .. }
             | Self::CutOff { signal, .. }
             | Self::Unfinished { signal }
                 if *signal == crate::signals::TERMINATE =>
@@ -260,7 +294,7 @@ impl Failure {
             }
             Self::Stopped { .. }
             | Self::DownloadStopped { .. }
-            | Self::PairsStopped { .. }
+            | Self::WorkStopped { .. }
             | Self::CutOff { .. }
             | Self::Unfinished { .. } => exit_code::INTERRUPTED,
         }
@@ -277,12 +311,23 @@ impl Failure {
             }),
             Self::Hub(error) => error.hint(),
             Self::Run(error) => error.hint(),
-            Self::Report(report::Error::Io(error)) | Self::Io(error) => {
+            Self::Report(report::Error::Io(error))
+            | Self::Judge(judge::Error::Io(error))
+            | Self::Fuse(model::Error::Io(error))
+            | Self::Io(error) => {
                 io_hint(error.kind()).map(str::to_owned)
             }
             Self::Report(error) => error.hint(),
             Self::Serve(error) => error.hint(),
-            Self::Fuse(model::Error::Io(error)) => io_hint(error.kind()).map(str::to_owned),
+            Self::NotTrained { .. } => Some(
+                "train it with `trueup sweep`, or remove its model or margin from the file".into(),
+            ),
+            Self::NoBouts => Some("see what was left out above".into()),
+            Self::NoLabels { .. } => Some("`trueup data judge` gives every pair its labels".into()),
+            Self::NoneOfKind { .. } => Some(
+                "remove the target, or make some: `trueup data corrupt` writes pairs with (1, 0)".into(),
+            ),
+            Self::Judge(error) => error.hint(),
             Self::Fuse(error) => error.hint(),
             Self::Occupied { .. } => Some("choose a new folder with `--output`".into()),
             Self::UnderFile { file, .. } => {
@@ -301,11 +346,11 @@ impl Failure {
             Self::DownloadStopped { .. } => hub::Error::Interrupted.hint(),
             Self::NothingToFetch { .. } => Some("leave the flag away".into()),
             Self::Useless { hint, .. } => Some((*hint).into()),
-            Self::NotPairs { .. } => Some("give `--output` another name".into()),
-            Self::OtherPairs { .. } => {
+            Self::NotRows { .. } => Some("give `--output` another name".into()),
+            Self::OtherRows { .. } => {
                 Some("repeat that setting to go on, or give `--output` another name".into())
             }
-            Self::PairsStopped { .. } => Some("the same command goes on from there".into()),
+            Self::WorkStopped { .. } => Some("the same command goes on from there".into()),
             Self::NoVariable { name } => Some(format!("set `{name}` to the key")),
             Self::NoModel => Some("name one with `--model`".into()),
             Self::NoAdapter => Some(
@@ -375,102 +420,6 @@ fn block(what: &str, causes: &[String], hint: Option<&str>) -> String {
         }
     }
     text
-}
-
-fn train_code(error: &train::Error) -> u8 {
-    use train::Error;
-    match error {
-        Error::RecipeNotFound { .. }
-        | Error::Recipe(_)
-        | Error::OtherRecipe { .. }
-        | Error::UnusedDate => exit_code::RECIPE,
-        Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } => exit_code::DIVERGED,
-        Error::NoPairs { .. } | Error::Row { .. } => exit_code::DATA,
-        // A file that cannot be written is no fault of the weights in it.
-        Error::Format(formats::Error::Write { .. })
-        | Error::Model(model::Error::Format(formats::Error::Write { .. }))
-        | Error::Memory { .. }
-        | Error::Io(_)
-        | Error::Store(_) => exit_code::RESOURCES,
-        Error::OtherModel { .. } | Error::Objective(_) | Error::Model(_) | Error::Format(_) => {
-            exit_code::WEIGHTS
-        }
-        Error::NoReference { .. } => exit_code::UNEXPECTED,
-        Error::Data(error) => data_code(error),
-        Error::Run(error) => run_code(error),
-    }
-}
-
-/// A tokenizer and its template belong to the model, all else to the data.
-fn data_code(error: &data::Error) -> u8 {
-    use data::TokensError as Tokens;
-    match error {
-        data::Error::Tokens(
-            Tokens::NoTokenizer { .. }
-            | Tokens::BadTokenizer { .. }
-            | Tokens::UnknownAlgorithm { .. }
-            | Tokens::UnknownPre { .. }
-            | Tokens::TemplateSyntax { .. },
-        ) => exit_code::WEIGHTS,
-        _ => exit_code::DATA,
-    }
-}
-
-fn hub_code(error: &hub::Error) -> u8 {
-    use hub::Error;
-    match error {
-        Error::NotFound { kind: hub::Kind::Dataset, .. } => exit_code::DATA,
-        Error::NotFound { .. }
-        | Error::Incomplete { .. }
-        | Error::ManyModels { .. }
-        | Error::NoWeights { .. } => exit_code::WEIGHTS,
-        Error::BadId { .. }
-        | Error::BadRevision { .. }
-        | Error::Config { .. }
-        | Error::NoRepo { .. }
-        | Error::NoRevision { .. }
-        | Error::NoFile { .. }
-        | Error::NoMatch { .. }
-        | Error::Foreign { .. } => exit_code::RECIPE,
-        Error::Interrupted => exit_code::INTERRUPTED,
-        _ => exit_code::RESOURCES,
-    }
-}
-
-fn run_code(error: &run::Error) -> u8 {
-    use run::Error;
-    match error {
-        Error::NotEmpty { .. }
-        | Error::UnderFile { .. }
-        | Error::NoFolder { .. }
-        | Error::Locked { .. }
-        | Error::NotACheckpoint { .. } => exit_code::RECIPE,
-        Error::Damaged { .. } | Error::BadLine { .. } | Error::EventsTooShort { .. } => {
-            exit_code::WEIGHTS
-        }
-        Error::Io(_) | Error::Json { .. } => exit_code::RESOURCES,
-    }
-}
-
-fn report_code(error: &report::Error) -> u8 {
-    use report::Error;
-    match error {
-        Error::Run(error) => run_code(error),
-        Error::NoRuns { .. } | Error::NotSvg { .. } | Error::NotOurs { .. } => exit_code::RECIPE,
-        Error::Io(_) | Error::Unwritten(_) => exit_code::RESOURCES,
-    }
-}
-
-fn serve_code(error: &serve::Error) -> u8 {
-    use serve::Error;
-    match error {
-        Error::Listen { .. } | Error::Threads(_) => exit_code::RESOURCES,
-        Error::Open { .. } | Error::SameName { .. } | Error::Nothing { .. } | Error::Key { .. } => {
-            exit_code::RECIPE
-        }
-        Error::Default { .. } => exit_code::WEIGHTS,
-        Error::Worker => exit_code::UNEXPECTED,
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod counted;
 pub mod environment;
 pub mod failure;
 pub mod machine;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::Tensor;
+
 /// A prompt and its completions as consecutive rows: the prompt, then each branch in order.
 ///
 /// Row `i` of a branch has position `prompt + i`: every branch continues the prompt.
@@ -64,6 +66,15 @@ impl Branches {
     /// One sequence of rows without branches.
     pub fn sequence(rows: usize) -> Self {
         Self { trees: vec![Tree { start: 0, prompt: rows, completions: Vec::new() }] }
+    }
+
+    /// Sets the rows of a tensor between trees to zero.
+    pub(crate) fn clear_between(&self, tensor: &mut Tensor) {
+        let mut next = 0;
+        for tree in &self.trees {
+            (next..tree.start).for_each(|row| tensor.row_mut(row).fill(0.0));
+            next = tree.start + tree.rows();
+        }
     }
 
     /// The prompts and branches of all trees in the order of their rows, empty ones too.

@@ -39,9 +39,12 @@ impl Loader<'_> {
         let embedding = self.table(config.names.embedding, vocabulary, hidden)?;
         let of_positions = |name| self.table(name, config.context, hidden);
         let positions = config.names.positions.map(of_positions).transpose()?;
-        let blocks = (0..config.layers())
-            .map(|layer| self.block(&config, layer))
-            .collect::<Result<_, _>>()?;
+        let mut blocks = Vec::with_capacity(config.layers());
+        for layer in 0..config.layers() {
+            blocks.push(self.block(&config, layer)?);
+            // What was packed need not be in memory a second time.
+            self.checkpoint.release();
+        }
         let norm = self.norm(&config, config.names.norm, hidden)?;
         let head = if config.tied {
             None

@@ -22,6 +22,9 @@ pub struct Checkpoint {
     fingerprint: OnceLock<String>,
 }
 
+/// Bytes that are hashed before their memory is given back.
+const HASHED_BYTES: usize = 1 << 28;
+
 enum Files {
     Folder(safetensors::Checkpoint),
     Gguf(Gguf),
@@ -129,15 +132,13 @@ impl Checkpoint {
     fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{:?}", self.config).as_bytes());
-        match &self.files {
-            Files::Folder(files) => {
-                for (_, bytes) in files.files() {
-                    hasher.update_rayon(bytes);
-                }
-            }
-            Files::Gguf(file) => {
-                hasher.update_rayon(file.bytes());
-            }
+        let files = match &self.files {
+            Files::Folder(files) => files.files().map(|(_, bytes)| bytes).collect(),
+            Files::Gguf(file) => vec![file.bytes()],
+        };
+        for part in files.into_iter().flat_map(|bytes| bytes.chunks(HASHED_BYTES)) {
+            hasher.update_rayon(part);
+            self.release();
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -1,5 +1,7 @@
-//! Goldens, tolerances with their reasons, tiny models, a hub on loopback; for tests only.
+//! Goldens, tolerances with their reasons, tiny models, a hub and a chat endpoint on loopback; for
+//! tests only.
 
+pub mod chat_server;
 pub mod hub_server;
 pub mod tolerance;
 

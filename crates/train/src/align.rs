@@ -12,7 +12,7 @@ use run::RunFolder;
 use crate::{
     Error, Session, Watch,
     batches::Batches,
-    memory::plan,
+    memory::Sizes,
     metrics::Sums,
     moving::MovingReference,
     optimizer::Optimizer,
@@ -124,8 +124,8 @@ impl Prepared {
             Batches::new(pack, pairs.train.len(), alignment.batch_size, length)
         };
         let available = setting.memory.saturating_add(session.held());
-        let (memory, recompute, weights) =
-            plan(&files, &pairs, (precision, trained), &recipe, available)?;
+        let sizes = Sizes { files: &files, pairs: &pairs, trained };
+        let (memory, recompute, weights) = sizes.choose(precision, &recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
         Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, weights })
     }
@@ -153,6 +153,13 @@ impl Prepared {
     /// The memory that it takes.
     pub fn memory(&self) -> &MemoryPlan {
         &self.memory
+    }
+
+    /// The memory that it would take with blocks kept or run again (`gradient_checkpointing`), and
+    /// other micro-batches.
+    pub fn memory_if(&self, recompute: bool, tokens_per_micro_batch: usize) -> MemoryPlan {
+        let sizes = Sizes { files: &self.files, pairs: &self.pairs, trained: self.trained };
+        sizes.plan(self.weights, recompute, tokens_per_micro_batch)
     }
 
     /// How its weights are kept.

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod align;
+mod asking;
 mod cache;
 mod chat;
 mod compare;
@@ -8,8 +9,12 @@ mod data;
 mod doctor;
 mod download;
 mod eval;
+mod foresee;
 mod fuse;
 mod generate;
+mod judging;
+mod labelled;
+mod output;
 mod pairs;
 mod plan;
 mod quickstart;
@@ -21,7 +26,7 @@ mod sweep_plan;
 use train::recipe::Purpose;
 
 use crate::{
-    args::{Command, Data},
+    args::{Command, Data, Judge},
     failure::Failure,
     terminal::Terminal,
 };
@@ -36,12 +41,18 @@ pub fn run(command: &Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Finetune(args) => align::run(args, Purpose::Finetune, terminal),
         Command::Align(args) => align::run(args, Purpose::Align, terminal),
         Command::Eval(args) => eval::run(args, terminal),
+        Command::Plan(args) => foresee::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
+        Command::Judge(Judge::Compare(args)) => judging::compare::run(args, terminal),
+        Command::Judge(Judge::Factuality(args)) => judging::factuality::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Data(Data::Check(args)) => data::check(args, terminal),
         Command::Data(Data::Sample(args)) => data::sample(args, terminal),
         Command::Download(args) => download::run(args, terminal),
         Command::Data(Data::Pairs(args)) => pairs::run(args, terminal),
+        Command::Data(Data::Judge(args)) => labelled::judge::run(args, terminal),
+        Command::Data(Data::Corrupt(args)) => labelled::corrupt::run(args, terminal),
+        Command::Data(Data::Balance(args)) => labelled::balance::run(args, terminal),
         Command::Generate(args) => generate::run(args, terminal),
         Command::Chat(args) => chat::run(args, terminal),
         Command::Serve(args) => serve::run(args, terminal),

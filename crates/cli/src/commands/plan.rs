@@ -47,8 +47,7 @@ pub(super) fn text(prepared: &Prepared) -> String {
         size(memory.scratch),
     );
     let rate = products_per_second(prepared.precision());
-    let is_held = prepared.recipe().alignment.objective.needs_reference();
-    let seconds = seconds(prepared, if is_held { train + held_out } else { 0 }, rate);
+    let seconds = seconds(prepared, reference_tokens(prepared), rate);
     let _ = writeln!(
         text,
         "  time        about {} without evaluation, at {:.0} GFLOP/s measured now",
@@ -56,6 +55,17 @@ pub(super) fn text(prepared: &Prepared) -> String {
         rate / 1e9
     );
     text
+}
+
+/// Tokens that the reference scores: of the pairs that a run comes to, and of those held out.
+pub(super) fn reference_tokens(prepared: &Prepared) -> usize {
+    if !prepared.recipe().alignment.objective.needs_reference() {
+        return 0;
+    }
+    let pairs = prepared.pairs();
+    let visited = prepared.batches().visited();
+    let train: usize = visited.into_iter().map(|index| pairs.train[index].token_count()).sum();
+    train + pairs.held_out.iter().map(Example::token_count).sum::<usize>()
 }
 
 /// How long a run takes without evaluation, at a rate of products, if its reference still has to

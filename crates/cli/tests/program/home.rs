@@ -49,15 +49,22 @@ impl Home {
 
     /// Runs any command to the end, with caches that such commands share.
     pub(crate) fn program(&self, arguments: &[&str]) -> Output {
+        self.any(arguments).output().unwrap()
+    }
+
+    /// Any command, with caches that such commands share, and with no endpoint in its environment.
+    pub(crate) fn any(&self, arguments: &[&str]) -> Command {
         let cache = self.path("caches/shared");
-        Command::new(env!("CARGO_BIN_EXE_trueup"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        command
             .args(arguments)
             .current_dir(self.folder.path())
             .env("TRUEUP_HOME", &cache)
             .env("HF_HOME", &cache)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .env_remove("OPENAI_API_KEY")
+            .env_remove("OPENAI_BASE_URL")
+            .stdin(Stdio::null());
+        command
     }
 
     /// Every run has caches of its own, so that none finds the work of another.

@@ -13,7 +13,10 @@ mod finetune_keys;
 mod fuse;
 mod groups;
 mod home;
+mod judge;
+mod labelled;
 mod pairs;
+mod plan;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;

@@ -194,3 +194,75 @@ fn what_cannot_be_served_is_told_before_anything_listens() {
         assert!(told.contains(words), "{told}");
     }
 }
+
+#[test]
+fn the_program_asks_its_own_server() {
+    let home = Home::new(&[], "");
+    let rows: Vec<String> = (0..5)
+        .map(|n| json!({"question": format!("What is {n}+1?"), "answer": (n + 1).to_string()}))
+        .map(|row| row.to_string())
+        .collect();
+    home.write("questions.jsonl", &(rows.join("\n") + "\n"));
+    let model = testkit::golden("trl/chat").display().to_string();
+    let server = Running::start(&home, &["--model", &model, "--api-key-env", "THE_KEY"]);
+    let url = format!("http://{}/v1", server.address);
+    let run = |arguments: &[&str], key: &str| {
+        home.any(arguments)
+            .env("OPENAI_API_KEY", key)
+            .env("OPENAI_BASE_URL", &url)
+            .output()
+            .unwrap()
+    };
+    let texts = |name: &str, side: &str| -> Vec<Value> {
+        let text = fs_err::read_to_string(home.path(name)).unwrap();
+        text.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()[side].clone()).collect()
+    };
+    // The rows that the server writes are those that the model writes here.
+    let pairs = ["data", "pairs", "questions.jsonl", "--max-new-tokens", "8", "--output"];
+    let asked = [&pairs[..], &["asked.jsonl", "--api-model", "chat"]].concat();
+    let done = run(&asked, "open-sesame");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let here = home.program(&[&pairs[..], &["here.jsonl", "--model", &model]].concat());
+    assert!(here.status.success());
+    assert_eq!(texts("asked.jsonl", "rejected"), texts("here.jsonl", "rejected"));
+    assert_eq!(texts("asked.jsonl", "prompt"), texts("here.jsonl", "prompt"));
+
+    let told = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let other = [&pairs[..], &["other.jsonl", "--api-model", "chat"]].concat();
+    let refused = run(&other, "guess");
+    assert!(
+        refused.status.code() == Some(2) && told(&refused).contains("status 401"),
+        "{}",
+        told(&refused)
+    );
+    let unknown = [&pairs[..], &["other.jsonl", "--api-model", "no-such-model"]].concat();
+    let refused = run(&unknown, "open-sesame");
+    assert!(
+        refused.status.code() == Some(2) && told(&refused).contains("status 404"),
+        "{}",
+        told(&refused)
+    );
+
+    // As a judge it says nothing that can be read, and that is what is told.
+    let compare = [
+        "judge",
+        "compare",
+        "questions.jsonl",
+        "--model",
+        &model,
+        "--against",
+        "given",
+        "--max-new-tokens",
+        "4",
+        "--judge",
+        "chat",
+        "--output",
+        "contest",
+        "--json",
+    ];
+    let done = run(&compare, "open-sesame");
+    assert!(done.status.success(), "{}", told(&done));
+    let results: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&results["count"], &results["unread"]), (&json!(0), &json!(5)));
+    assert!(told(&done).contains("5 of 5 prompts are left out: no judgment could be read"));
+}

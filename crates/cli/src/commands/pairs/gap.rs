@@ -6,6 +6,7 @@ use data::{
     dataset::{self, Options},
     layout::Shape,
     read::Source,
+    record::Content,
     tokenize::{Settings, Tokenization},
 };
 use train::batches::micro_batches;
@@ -24,6 +25,46 @@ const TOKENS: usize = 1024;
 struct Side {
     logp: f64,
     tokens: f64,
+}
+
+/// Says how long the sides are, where no model is at hand; nothing without pairs.
+pub(super) fn tell_lengths(path: &Path, terminal: &Terminal) {
+    let Ok(pairs) = dataset::load(&[Source::new(path)], &Options::new(Shape::Pairs)) else {
+        return;
+    };
+    let mut sums = [0.0; 2];
+    for record in &pairs.records {
+        for (sum, completion) in sums.iter_mut().zip(&record.completions) {
+            *sum += characters(completion) as f64;
+        }
+    }
+    let count = pairs.records.len() as f64;
+    let [chosen, rejected] = sums.map(|sum| sum / count);
+    terminal.print(&format!(
+        "over {count} pairs: characters a completion: chosen {chosen:.1}, rejected {rejected:.1} ({:+.1})\n",
+        chosen - rejected
+    ));
+    warn_of_length(chosen / rejected, terminal);
+}
+
+fn characters(completion: &Content) -> usize {
+    match completion {
+        Content::Text(text) => text.trim().chars().count(),
+        Content::Messages(messages) => messages
+            .iter()
+            .filter_map(|it| it["content"].as_str())
+            .map(|it| it.chars().count())
+            .sum(),
+        Content::Tokens(tokens) => tokens.len(),
+    }
+}
+
+fn warn_of_length(ratio: f64, terminal: &Terminal) {
+    if !(0.5..=2.0).contains(&ratio) {
+        terminal.warn(
+            "one side is more than twice as long as the other: length alone tells them apart, and is the easiest thing to learn\nhint: set `--max-new-tokens`, or choose a loss per token (`loss_type: sigmoid_norm` or `simpo`)",
+        );
+    }
 }
 
 /// Says how the sides differ; nothing without pairs.
@@ -70,11 +111,6 @@ pub(super) fn tell(path: &Path, loaded: &Loaded, terminal: &Terminal) -> Result<
         rejected.1,
         chosen.1 - rejected.1,
     ));
-    let ratio = chosen.0 / rejected.0;
-    if !(0.5..=2.0).contains(&ratio) {
-        terminal.warn(
-            "one side is more than twice as long as the other: length alone tells them apart, and is the easiest thing to learn\nhint: set `--max-new-tokens`, or choose a loss per token (`loss_type: sigmoid_norm` or `simpo`)",
-        );
-    }
+    warn_of_length(chosen.0 / rejected.0, terminal);
     Ok(())
 }

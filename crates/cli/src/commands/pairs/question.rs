@@ -22,7 +22,12 @@ pub(super) struct Question {
 #[derive(Debug, PartialEq)]
 enum Asked {
     Messages(Vec<Value>),
-    Text { prompt: String, has_space: bool },
+    /// The question alone, and as it is put.
+    Text {
+        question: String,
+        prompt: String,
+        has_space: bool,
+    },
 }
 
 impl Question {
@@ -33,7 +38,8 @@ impl Question {
         let [given] = &record.completions[..] else { return None };
         let given = text_of(given)?;
         if let (Content::Text(prompt), true) = (&record.prompt, form == Form::Plain) {
-            let asked = Asked::Text { prompt: prompt.clone(), has_space: given.starts_with(' ') };
+            let has_space = given.starts_with(' ');
+            let asked = Asked::Text { question: prompt.clone(), prompt: prompt.clone(), has_space };
             return (!prompt.is_empty()).then_some(Self { id, given, asked });
         }
         let (question, given) = match &record.prompt {
@@ -51,9 +57,13 @@ impl Question {
         let asked = match form {
             Form::Chat => Asked::Messages(vec![json!({"role": "user", "content": question})]),
             Form::QuestionAnswer => {
-                Asked::Text { prompt: format!("Question: {question}{ANSWER}"), has_space: true }
+                let prompt = format!("Question: {question}{ANSWER}");
+                Asked::Text { question, prompt, has_space: true }
             }
-            Form::Plain => Asked::Text { prompt: question, has_space: given.starts_with(' ') },
+            Form::Plain => {
+                let has_space = given.starts_with(' ');
+                Asked::Text { prompt: question.clone(), question, has_space }
+            }
         };
         Some(Self { id, given, asked })
     }
@@ -71,6 +81,16 @@ impl Question {
             }
             Asked::Text { prompt, .. } => Ok(files.tokenizer.encode(prompt, true)?),
         }
+    }
+
+    /// The question as messages, whatever its form.
+    pub(super) fn messages(&self, system: Option<&str>) -> Vec<Value> {
+        let system = system.map(|text| json!({"role": "system", "content": text}));
+        let messages = match &self.asked {
+            Asked::Messages(messages) => messages.clone(),
+            Asked::Text { question, .. } => vec![json!({"role": "user", "content": question})],
+        };
+        system.into_iter().chain(messages).collect()
     }
 
     /// An answer as it stands in a row.

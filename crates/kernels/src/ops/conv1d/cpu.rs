@@ -6,7 +6,7 @@ use super::{Kernel, State, WeightGrads};
 use crate::branches::Run;
 use crate::cpu::tiles::Shared;
 use crate::cpu::{Cpu, Loop, exp::exp};
-use crate::{Branches, Columns, ColumnsMut, Tensor};
+use crate::{Branches, Columns, ColumnsMut, Device, Tensor};
 
 /// The rows of a task.
 const TASK_ROWS: usize = 8;
@@ -119,29 +119,51 @@ impl Loop for Convolve<'_> {
     #[inline(always)]
     fn run(self) {
         for (block, y) in self.y.chunks_mut(LANES).enumerate() {
-            let cols = block * LANES..block * LANES + y.len();
-            let mut sums = [0.0; LANES];
-            sums[..y.len()].copy_from_slice(&self.taps.bias[cols.clone()]);
+            let first = block * LANES;
+            let mut pre = lane(&self.taps.bias, first);
             for (tap, row) in self.rows.iter().enumerate() {
-                let weight = &self.taps.of(tap)[cols.clone()];
-                for ((sum, weight), x) in sums.iter_mut().zip(weight).zip(&row[cols.clone()]) {
-                    *sum += weight * x;
+                let (weight, x) = (lane(self.taps.of(tap), first), lane(row, first));
+                for ((pre, weight), x) in pre.iter_mut().zip(weight).zip(x) {
+                    *pre += weight * x;
                 }
             }
+            let mut out = pre;
             match self.slope {
                 None => {
-                    for (y, pre) in y.iter_mut().zip(sums) {
-                        *y = pre / (1.0 + exp(-pre));
+                    for out in &mut out {
+                        *out /= 1.0 + exp(-*out);
                     }
                 }
                 Some(dy) => {
-                    for ((y, pre), dy) in y.iter_mut().zip(sums).zip(&dy[cols]) {
-                        let s = 1.0 / (1.0 + exp(-pre));
-                        *y = dy * s * (1.0 + pre * (1.0 - s));
+                    for (out, dy) in out.iter_mut().zip(lane(dy, first)) {
+                        let s = 1.0 / (1.0 + exp(-*out));
+                        *out = dy * s * (1.0 + *out * (1.0 - s));
                     }
                 }
             }
+            store(y, &out);
         }
+    }
+}
+
+/// `LANES` values, zeros past the last one.
+#[inline(always)]
+fn lane(values: &[f32], first: usize) -> [f32; LANES] {
+    let values = &values[first..];
+    if let Some(whole) = values.first_chunk() {
+        return *whole;
+    }
+    let mut padded = [0.0; LANES];
+    padded[..values.len()].copy_from_slice(values);
+    padded
+}
+
+/// Stores as many values as there are places.
+#[inline(always)]
+fn store(out: &mut [f32], values: &[f32; LANES]) {
+    match out.first_chunk_mut() {
+        Some(out) => *out = *values,
+        None => out.copy_from_slice(&values[..out.len()]),
     }
 }
 
@@ -154,14 +176,17 @@ pub(super) fn backward(
     weights: Option<WeightGrads<'_>>,
 ) {
     let taps = Taps::new(kernel);
-    let mut dpre = dy.clone();
+    let mut dpre = Tensor::unwritten(&Device::Cpu(cpu), dy.rows(), dy.cols());
     let shared = Shared::new(dpre.as_mut_slice(), taps.channels);
     each_row(&taps, (x, branches), |row, rows| {
         // SAFETY: a row belongs to one task.
         let y = unsafe { shared.slice(row, 0..taps.channels) };
         cpu.run(Convolve { taps: &taps, rows, slope: Some(dy.row(row)), y });
     });
-    input_gradient(cpu, &taps, (&dpre, branches), dx);
+    let ColumnsMut { tensor, first } = dx;
+    let stride = tensor.cols();
+    let dx = Shared::new(tensor.as_mut_slice(), stride);
+    input_gradient(cpu, &taps, (&dpre, branches), (dx, first));
     if let Some(weights) = weights {
         weight_gradient(cpu, &taps, (x, &dpre, branches), weights);
     }
@@ -171,12 +196,10 @@ fn input_gradient(
     cpu: Cpu,
     taps: &Taps,
     (dpre, branches): (&Tensor, &Branches),
-    dx: ColumnsMut<'_>,
+    (dx, first): (Shared<'_>, usize),
 ) {
     let runs: Vec<Run> = branches.runs().collect();
-    let cols = dx.first..dx.first + taps.channels;
-    let stride = dx.tensor.cols();
-    let dx = Shared::new(dx.tensor.as_mut_slice(), stride);
+    let cols = first..first + taps.channels;
     tasks(&runs).into_par_iter().for_each(|(index, rows)| {
         let run = &runs[index];
         let mut readers: Vec<(usize, &[f32])> = Vec::new();
@@ -218,15 +241,15 @@ impl Loop for Collect<'_> {
     #[inline(always)]
     fn run(self) {
         for (block, dx) in self.dx.chunks_mut(LANES).enumerate() {
-            let cols = block * LANES..block * LANES + dx.len();
             let mut sums = [0.0; LANES];
             for (tap, dpre) in self.readers {
-                let weight = &self.taps.of(*tap)[cols.clone()];
-                for ((sum, weight), dpre) in sums.iter_mut().zip(weight).zip(&dpre[cols.clone()]) {
+                let first = block * LANES;
+                let (weight, dpre) = (lane(self.taps.of(*tap), first), lane(dpre, first));
+                for ((sum, weight), dpre) in sums.iter_mut().zip(weight).zip(dpre) {
                     *sum += weight * dpre;
                 }
             }
-            dx.copy_from_slice(&sums[..dx.len()]);
+            store(dx, &sums);
         }
     }
 }

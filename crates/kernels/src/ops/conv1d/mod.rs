@@ -1,4 +1,4 @@
-//! A causal convolution over a few rows, each channel by itself, and SiLU: how the blocks of Mamba-2
+//! A causal convolution over a few rows, each channel by itself, and `SiLU`: how the blocks of Mamba-2
 //! mix neighbouring tokens (Dao and Gu 2024, arXiv:2405.21060).
 //!
 //! ```text
@@ -81,7 +81,8 @@ pub fn forward(device: &Device, x: Columns<'_>, kernel: Kernel<'_>, branches: &B
     assert_eq!(branches.rows(), x.tensor.rows(), "the last row is the last tree's");
     match device {
         Device::Cpu(cpu) => {
-            let mut y = Tensor::zeros(device, x.tensor.rows(), kernel.channels());
+            let mut y = Tensor::unwritten(device, x.tensor.rows(), kernel.channels());
+            branches.clear_between(&mut y);
             cpu::forward(*cpu, x, kernel, branches, &mut y);
             y
         }
@@ -157,7 +158,9 @@ pub fn decode_each(
 ) -> Tensor {
     kernel.check(x);
     assert_eq!(x.tensor.rows(), states.len(), "a row for each state");
-    states.iter().for_each(|state| check_state(kernel, state));
+    for state in &*states {
+        check_state(kernel, state);
+    }
     match device {
         Device::Cpu(cpu) => {
             let mut y = Tensor::unwritten(device, x.tensor.rows(), kernel.channels());

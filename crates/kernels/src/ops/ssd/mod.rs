@@ -122,7 +122,8 @@ pub fn forward(device: &Device, input: Input<'_>, scan: &Scan<'_>, branches: &Br
     assert_eq!(branches.rows(), input.xbc.rows(), "the last row is the last tree's");
     match device {
         Device::Cpu(cpu) => {
-            let mut y = Tensor::zeros(device, input.xbc.rows(), scan.layout.inner());
+            let mut y = Tensor::unwritten(device, input.xbc.rows(), scan.layout.inner());
+            branches.clear_between(&mut y);
             cpu::forward(*cpu, (input, scan), branches, &mut y);
             y
         }
@@ -167,7 +168,8 @@ pub fn backward(
     }
     match device {
         Device::Cpu(cpu) => {
-            let mut d_xbc = Tensor::zeros(device, rows, layout.xbc_cols());
+            let mut d_xbc = Tensor::unwritten(device, rows, layout.xbc_cols());
+            branches.clear_between(&mut d_xbc);
             cpu::backward(*cpu, (dy, input), (scan, branches), into, &mut d_xbc);
             d_xbc
         }

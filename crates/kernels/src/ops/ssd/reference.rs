@@ -188,15 +188,15 @@ fn row_backward<R: Real>(
     let (step, decay) = (problem.step(row, head), problem.decay(head));
     let kept = (decay * step).exp();
     let (mut d_step, mut d_decay) = (R::ZERO, R::ZERO);
-    for p in 0..dim {
-        into.xbc[x + p] += problem.d[head] * dy[p];
-        into.d[head] += problem.xbc[x + p] * dy[p];
+    for (p, dy) in dy.iter().enumerate() {
+        into.xbc[x + p] += problem.d[head] * *dy;
+        into.d[head] += problem.xbc[x + p] * *dy;
     }
     for n in 0..state {
-        for p in 0..dim {
+        for (p, dy) in dy.iter().enumerate() {
             let at = n * dim + p;
-            into.xbc[c + n] += after[at] * dy[p];
-            dh[at] += problem.xbc[c + n] * dy[p];
+            into.xbc[c + n] += after[at] * *dy;
+            dh[at] += problem.xbc[c + n] * *dy;
             let taken = problem.xbc[b + n] * problem.xbc[x + p];
             into.xbc[x + p] += step * problem.xbc[b + n] * dh[at];
             into.xbc[b + n] += step * problem.xbc[x + p] * dh[at];

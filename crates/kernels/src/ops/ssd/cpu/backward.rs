@@ -122,13 +122,6 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Takes the first numbers of what is left.
-fn take<'a>(rest: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
-    let (taken, left) = std::mem::take(rest).split_at_mut(count);
-    *rest = left;
-    taken
-}
-
 impl Pass<'_> {
     /// One head of one tree; the first head of a block sets what is found, others add to it.
     fn head(&self, tree: usize, head: usize, (places, is_first): (Places<'_>, bool)) {
@@ -136,9 +129,10 @@ impl Pass<'_> {
         let len = head_len(frame.layout);
         let count = (plan.of_tree(tree).len() + 2) * len;
         with_scratch(count + Scratch::len(frame), |words| {
-            let mut rest = &mut words.as_f32_mut()[..count + Scratch::len(frame)];
-            let (now, prompt) = (take(&mut rest, len), take(&mut rest, len));
-            let states = take(&mut rest, count - 2 * len);
+            let words = &mut words.as_f32_mut()[..count + Scratch::len(frame)];
+            let (states, rest) = words.split_at_mut(count);
+            let (states, both) = states.split_at_mut(count - 2 * len);
+            let (now, prompt) = both.split_at_mut(len);
             let mut scratch = Scratch::new(frame, rest);
             self.states((tree, head), (states, now, prompt), &mut scratch);
             let mut unit = Unit { pass: self, head, scratch, sums: [0.0; 2] };
@@ -163,9 +157,9 @@ impl Pass<'_> {
         for index in plan.trees[tree].clone() {
             let run = &plan.runs[index];
             if run.before.is_empty() {
-                now.fill(0.0)
+                now.fill(0.0);
             } else {
-                now.copy_from_slice(prompt)
+                now.copy_from_slice(prompt);
             }
             let chunks = plan.of_run[index].clone();
             for chunk in chunks.clone() {
@@ -177,7 +171,12 @@ impl Pass<'_> {
                         *left *= dt;
                     }
                     let x = Part::of_head(frame.layout, frame.input.xbc, head);
-                    lines::pack(frame, (x, rows), Some(&column.to_end), scratch.values);
+                    lines::pack(
+                        frame,
+                        (x, rows, plan.chunks.get(chunk + 1)),
+                        Some(&column.to_end),
+                        scratch.values,
+                    );
                     advance(frame, (rows, head), column.whole, (scratch.values, now));
                 }
             }
@@ -210,6 +209,7 @@ impl Unit<'_> {
                 let part = ChunkOf {
                     index: chunk,
                     rows: &plan.chunks[chunk],
+                    next: chunk.checked_sub(1).map(|next| &plan.chunks[next]),
                     column: self.pass.frame.steps.column(
                         self.pass.frame.cpu,
                         &plan.chunks[chunk],

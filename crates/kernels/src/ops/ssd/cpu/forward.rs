@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lines::{self, ScaleAll, lines_len};
+use super::lines::{self, ScaleAll, ScaleRows, lines_len};
 use super::steps::{Column, Decays};
 use super::{BAND, CHUNK, Frame, Part, head_len, panels};
 use crate::Tensor;
@@ -24,11 +24,12 @@ pub(super) fn forward(frame: &Frame<'_>, carried: Option<&mut [f32]>, y: &mut Te
         let (tree, head) = (unit / heads, unit % heads);
         // SAFETY: with carried states there is one tree, and its heads are one unit each.
         let carried = carried.as_ref().map(|states| unsafe { states.slice(head, 0..len) });
-        with_scratch(2 * len + lines_len(frame) + CHUNK * CHUNK, |scratch| {
+        with_scratch(2 * (len + lines_len(frame)) + CHUNK * CHUNK, |scratch| {
             let (state, rest) = scratch.as_f32_mut().split_at_mut(len);
             let (prompt, rest) = rest.split_at_mut(len);
             let (lines, rest) = rest.split_at_mut(lines_len(frame));
-            let scratch = Scratch { lines, mixed: &mut rest[..CHUNK * CHUNK] };
+            let (out, rest) = rest.split_at_mut(lines_len(frame));
+            let scratch = Scratch { lines, out, mixed: &mut rest[..CHUNK * CHUNK] };
             Unit { frame, head, y: &y }.tree(tree, (state, prompt), carried, scratch);
         });
     });
@@ -38,6 +39,8 @@ pub(super) fn forward(frame: &Frame<'_>, carried: Option<&mut [f32]>, y: &mut Te
 struct Scratch<'a> {
     /// `[P / 32][CHUNK][32]`.
     lines: &'a mut [f32],
+    /// `[CHUNK][P rounded up]`.
+    out: &'a mut [f32],
     /// `[CHUNK][CHUNK]`.
     mixed: &'a mut [f32],
 }
@@ -74,7 +77,12 @@ impl Unit<'_> {
             for chunk in chunks.clone() {
                 let rows = &plan.chunks[chunk];
                 let column = self.frame.steps.column(self.frame.cpu, rows, self.head);
-                self.read(rows, &column, known.then_some(&*state), &mut scratch);
+                self.read(
+                    (rows, plan.chunks.get(chunk + 1)),
+                    &column,
+                    known.then_some(&*state),
+                    &mut scratch,
+                );
                 if goes_on || chunk + 1 < chunks.end {
                     if !known {
                         state.fill(0.0);
@@ -96,16 +104,15 @@ impl Unit<'_> {
     /// Writes the results of a chunk; leaves the lines of `dt x` in the scratch.
     fn read(
         &self,
-        rows: &Range<usize>,
+        (rows, next): (&Range<usize>, Option<&Range<usize>>),
         column: &Column,
         state: Option<&[f32]>,
         scratch: &mut Scratch<'_>,
     ) {
         let frame = self.frame;
         let (layout, group) = (frame.layout, frame.group(self.head));
-        let first = self.head * layout.dim;
         let x = Part::of_head(layout, frame.input.xbc, self.head);
-        lines::pack(frame, (x, rows), Some(&column.dt), scratch.lines);
+        lines::pack(frame, (x, rows, next), Some(&column.dt), scratch.lines);
         frame.cpu.run(Decays {
             rows: rows.len(),
             cum: &column.cum,
@@ -113,40 +120,33 @@ impl Unit<'_> {
             mixed: scratch.mixed,
             kept: None,
         });
-        for panel in 0..panels(layout) {
-            let (start, count) = frame.panel_cols(panel);
-            let cols = first + start..first + start + count;
-            if let Some(state) = state {
-                // SAFETY: a head of a tree is one unit, and a unit runs once.
-                let mut out = unsafe { self.y.tile(rows.clone(), cols.clone()) };
-                let states = &state[panel * layout.state * PANEL..][..layout.state * PANEL];
-                let left = frame.of_c(group).rows(rows);
-                let states = bytemuck::cast_slice(states);
-                product(frame.kind(), left, states, &mut out, Mode::Replace);
-                for (i, row) in rows.clone().enumerate() {
-                    // SAFETY: as above.
-                    let values = unsafe { self.y.slice(row, cols.clone()) };
-                    frame.cpu.run(ScaleAll { scale: column.from_start[i], values });
-                }
+        let width = panels(layout) * PANEL;
+        if let Some(state) = state {
+            let left = frame.of_c(group).rows(rows);
+            for (panel, state) in state.chunks_exact(layout.state * PANEL).enumerate() {
+                let mut out = Out::new(&mut scratch.out[panel * PANEL..], width, PANEL);
+                product(frame.kind(), left, bytemuck::cast_slice(state), &mut out, Mode::Replace);
             }
-            let mode = if state.is_some() { Mode::Add } else { Mode::Replace };
-            let lines = &scratch.lines[panel * CHUNK * PANEL..(panel + 1) * CHUNK * PANEL];
+            let scales = &column.from_start[..rows.len()];
+            frame.cpu.run(ScaleRows { cols: width, scales, values: scratch.out });
+        }
+        let mode = if state.is_some() { Mode::Add } else { Mode::Replace };
+        let mixed = Left::new(bytemuck::cast_slice(scratch.mixed), rows.len(), rows.len());
+        let mixed = mixed.with_strides(CHUNK, 1);
+        for (panel, lines) in scratch.lines.chunks_exact(CHUNK * PANEL).enumerate() {
             for band in (0..rows.len()).step_by(BAND) {
                 let band = band..rows.len().min(band + BAND);
-                let left = Left::new(bytemuck::cast_slice(scratch.mixed), rows.len(), rows.len())
-                    .with_strides(CHUNK, 1)
-                    .row_range(band.clone())
-                    .word_range(0..band.end);
-                let places = rows.start + band.start..rows.start + band.end;
-                // SAFETY: as above.
-                let mut out = unsafe { self.y.tile(places, cols.clone()) };
+                let left = mixed.row_range(band.clone()).word_range(0..band.end);
+                let out = &mut scratch.out[band.start * width + panel * PANEL..];
+                let mut out = Out::new(out, width, PANEL);
                 product(frame.kind(), left, bytemuck::cast_slice(lines), &mut out, mode);
             }
         }
-        for row in rows.clone() {
-            // SAFETY: as above.
+        let first = self.head * layout.dim;
+        for (row, out) in rows.clone().zip(scratch.out.chunks_exact(width)) {
+            // SAFETY: a head of a tree is one unit, and a unit runs once.
             let y = unsafe { self.y.slice(row, first..first + layout.dim) };
-            frame.cpu.run(Pass { d: frame.scan.d[self.head], x: x.row(row), y });
+            frame.cpu.run(Pass { d: frame.scan.d[self.head], x: x.row(row), out, y });
         }
     }
 }
@@ -171,6 +171,7 @@ pub(super) fn advance(
 struct Pass<'a> {
     d: f32,
     x: &'a [f32],
+    out: &'a [f32],
     y: &'a mut [f32],
 }
 
@@ -179,8 +180,8 @@ impl Loop for Pass<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for (y, x) in self.y.iter_mut().zip(self.x) {
-            *y += self.d * x;
+        for ((y, x), out) in self.y.iter_mut().zip(self.x).zip(self.out) {
+            *y = out + self.d * x;
         }
     }
 }

@@ -6,15 +6,17 @@ use super::backward::Pass;
 use super::lines::{self, ScaleAll, lines_len};
 use super::shared::Found;
 use super::steps::{Column, Decays};
+use super::sums::{ByScores, Dot, Leaving, Pairs, Passed, Row, Through};
 use super::{BAND, CHUNK, Frame, Part, panels};
 use crate::cpu::gemm::{Left, Mode, Out, PANEL, product};
-use crate::cpu::{Loop, lanes};
 
 /// The places of a unit that hold nothing between chunks.
 pub(super) struct Scratch<'a> {
     /// `[P / 32][CHUNK][32]`: `dy`.
     slopes: &'a mut [f32],
-    /// The same of `dt x`.
+    /// `[CHUNK][P rounded up]`: `dy` once more.
+    rows: &'a mut [f32],
+    /// Lines of `dt x`.
     pub(super) values: &'a mut [f32],
     /// `[CHUNK / 32][P rounded up][32]`.
     turned: &'a mut [f32],
@@ -33,18 +35,19 @@ pub(super) struct Scratch<'a> {
 impl<'a> Scratch<'a> {
     /// The numbers that it takes.
     pub(super) fn len(frame: &Frame<'_>) -> usize {
-        4 * lines_len(frame) + 3 * CHUNK * CHUNK + frame.layout.state * PANEL
+        5 * lines_len(frame) + 3 * CHUNK * CHUNK + frame.layout.state * PANEL
     }
 
     pub(super) fn new(frame: &Frame<'_>, all: &'a mut [f32]) -> Self {
-        let (lines, squares) = all.split_at_mut(4 * lines_len(frame));
+        let (lines, squares) = all.split_at_mut(5 * lines_len(frame));
         let (first, second) = lines.split_at_mut(2 * lines_len(frame));
         let (slopes, values) = first.split_at_mut(lines_len(frame));
-        let (turned, d_values) = second.split_at_mut(lines_len(frame));
+        let (turned, second) = second.split_at_mut(lines_len(frame));
+        let (d_values, rows) = second.split_at_mut(lines_len(frame));
         let (mixed, squares) = squares.split_at_mut(CHUNK * CHUNK);
         let (kept, squares) = squares.split_at_mut(CHUNK * CHUNK);
         let (products, band) = squares.split_at_mut(CHUNK * CHUNK);
-        Self { slopes, values, turned, d_values, mixed, kept, products, band }
+        Self { slopes, rows, values, turned, d_values, mixed, kept, products, band }
     }
 }
 
@@ -53,6 +56,8 @@ pub(super) struct ChunkOf<'a> {
     /// Its index among all chunks.
     pub(super) index: usize,
     pub(super) rows: &'a Range<usize>,
+    /// Those of the chunk that comes next.
+    pub(super) next: Option<&'a Range<usize>>,
     pub(super) column: Column,
     /// The state before it, unless it is zero.
     pub(super) before: Option<&'a [f32]>,
@@ -82,8 +87,9 @@ impl Unit<'_> {
         let layout = frame.layout;
         let dy = Part::of_head(layout, self.pass.dy, self.head);
         let x = Part::of_head(layout, frame.input.xbc, self.head);
-        lines::pack(frame, (dy, of.rows), None, self.scratch.slopes);
-        lines::pack(frame, (x, of.rows), Some(&of.column.dt), self.scratch.values);
+        lines::pack(frame, (dy, of.rows, of.next), None, self.scratch.slopes);
+        lines::pack(frame, (x, of.rows, of.next), Some(&of.column.dt), self.scratch.values);
+        lines::to_rows(frame, of.rows.len(), self.scratch.slopes, self.scratch.rows);
         frame.cpu.run(Decays {
             rows: of.rows.len(),
             cum: &of.column.cum,
@@ -123,13 +129,13 @@ impl Unit<'_> {
                 let mut out = Out::new(out, width, PANEL);
                 product(frame.kind(), b, bytemuck::cast_slice(dh), &mut out, Mode::Replace);
             }
-            let x = Part::of_head(frame.layout, frame.input.xbc, self.head);
-            let d_values = self.scratch.d_values.chunks_exact_mut(width);
-            for (i, (row, values)) in of.rows.clone().zip(d_values).enumerate() {
-                frame.cpu.run(ScaleAll { scale: of.column.to_end[i], values: &mut *values });
-                let left = frame.cpu.run(Dot(x.row(row), &values[..frame.layout.dim]));
-                passed.left[i] = of.column.dt[i] * left;
-            }
+            frame.cpu.run(Leaving {
+                x: Part::of_head(frame.layout, frame.input.xbc, self.head),
+                rows: of.rows.clone(),
+                column: &of.column,
+                d_values: self.scratch.d_values,
+                left: &mut passed.left,
+            });
         }
         let mode = if dh.is_some() { Mode::Add } else { Mode::Replace };
         let mixed = Left::new(bytemuck::cast_slice(self.scratch.mixed), rows, rows);
@@ -154,8 +160,8 @@ impl Unit<'_> {
     ) {
         let (frame, rows) = (self.pass.frame, of.rows.len());
         lines::turn(frame.cpu, rows, self.scratch.values, self.scratch.turned);
-        let dy = Part::of_head(frame.layout, self.pass.dy, self.head).rows(of.rows);
         let width = panels(frame.layout) * PANEL;
+        let dy = Left::new(bytemuck::cast_slice(self.scratch.rows), rows, width);
         for (index, turned) in self.scratch.turned.chunks_exact(width * PANEL).enumerate() {
             let band = index * BAND;
             if rows <= band {
@@ -272,160 +278,5 @@ impl Unit<'_> {
             let mut out = Out::new(dh, PANEL, PANEL);
             product(frame.kind(), left, bytemuck::cast_slice(slopes), &mut out, Mode::Add);
         }
-    }
-}
-
-/// The gradient by decays: what passes from before a row to it or further, times its gradient.
-struct Passed {
-    /// From earlier rows of the chunk to this and later ones.
-    pairs: [f32; CHUNK],
-    /// From the state before the chunk to each row.
-    read: [f32; CHUNK],
-    /// From each row to the state after the chunk.
-    left: [f32; CHUNK],
-    /// From the state before to the state after.
-    whole: f32,
-}
-
-impl Default for Passed {
-    fn default() -> Self {
-        let zeros = [0.0; CHUNK];
-        Self { pairs: zeros, read: zeros, left: zeros, whole: 0.0 }
-    }
-}
-
-/// Sums of pairs of rows: for each row, over all earlier rows and over it and all later ones.
-struct Pairs<'a> {
-    rows: usize,
-    mixed: &'a [f32],
-    products: &'a [f32],
-    passed: &'a mut [f32; CHUNK],
-}
-
-impl Loop for Pairs<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        // Of each earlier row, the sum over the rows from here on.
-        let mut sums = [0.0; CHUNK];
-        let rows = self.mixed.as_chunks::<CHUNK>().0.iter().zip(self.products.as_chunks().0);
-        for (i, (mixed, products)) in rows.take(self.rows).enumerate().rev() {
-            let products: &[f32; CHUNK] = products;
-            let seen = (i + 1).next_multiple_of(BAND);
-            for ((sum, mixed), product) in sums[..seen].iter_mut().zip(mixed).zip(products) {
-                *sum += mixed * product;
-            }
-            // What ends at this row has not passed it.
-            sums[i..].fill(0.0);
-            self.passed[i] = lanes::sum(&sums);
-        }
-    }
-}
-
-/// Hands on a band of a gradient through a state.
-struct Through<'a> {
-    /// `[N][32]`.
-    band: &'a [f32],
-    /// `[N][32]`: `C` of the rows, turned.
-    c: &'a [f32],
-    is_first: bool,
-    /// Lines `CHUNK` apart.
-    out: &'a mut [f32],
-    /// Where the products with `C` go.
-    read: Option<&'a mut [f32; PANEL]>,
-}
-
-impl Loop for Through<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let band = self.band.as_chunks::<PANEL>().0;
-        for (out, band) in self.out.chunks_mut(CHUNK).zip(band) {
-            if self.is_first {
-                out[..PANEL].copy_from_slice(band);
-            } else {
-                for (out, value) in out.iter_mut().zip(band) {
-                    *out += value;
-                }
-            }
-        }
-        if let Some(read) = self.read {
-            let mut sums = [0.0; PANEL];
-            for (c, band) in self.c.as_chunks::<PANEL>().0.iter().zip(band) {
-                for ((sum, c), value) in sums.iter_mut().zip(c).zip(band) {
-                    *sum += c * value;
-                }
-            }
-            *read = sums;
-        }
-    }
-}
-
-struct Dot<'a>(&'a [f32], &'a [f32]);
-
-impl Loop for Dot<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run(self) -> f32 {
-        lanes::dot(self.0, self.1)
-    }
-}
-
-/// Products of slopes and values times decays, on and below the diagonal bands.
-struct ByScores<'a> {
-    rows: usize,
-    is_first: bool,
-    kept: &'a [f32],
-    products: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Loop for ByScores<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let out = self.out.as_chunks_mut::<CHUNK>().0.iter_mut().take(self.rows);
-        let from = self.kept.as_chunks::<CHUNK>().0.iter().zip(self.products.as_chunks().0);
-        for (i, (out, (kept, products))) in out.zip(from).enumerate() {
-            let products: &[f32; CHUNK] = products;
-            let seen = (i + 1).next_multiple_of(BAND);
-            let values = out[..seen].iter_mut().zip(kept).zip(products);
-            if self.is_first {
-                for ((out, kept), product) in values {
-                    *out = kept * product;
-                }
-            } else {
-                for ((out, kept), product) in values {
-                    *out += kept * product;
-                }
-            }
-        }
-    }
-}
-
-/// The gradient by `x` of one row, and its products `x dy` and `x d_value`.
-struct Row<'a> {
-    dy: &'a [f32],
-    x: &'a [f32],
-    d_value: &'a [f32],
-    /// The step, and what passes by the state.
-    scales: (f32, f32),
-    dx: &'a mut [f32],
-}
-
-impl Loop for Row<'_> {
-    type Output = [f32; 2];
-
-    #[inline(always)]
-    fn run(self) -> [f32; 2] {
-        let (dt, d) = self.scales;
-        for ((dx, dy), d_value) in self.dx.iter_mut().zip(self.dy).zip(self.d_value) {
-            *dx = dt * d_value + d * dy;
-        }
-        [lanes::dot(self.x, self.dy), lanes::dot(self.x, self.d_value)]
     }
 }

@@ -13,13 +13,16 @@ pub(super) fn lines_len(frame: &Frame<'_>) -> usize {
 }
 
 /// Brings the rows of a chunk into lines, each times its scale: panels `[rows][32]`, `CHUNK` rows
-/// apart.
+/// apart. Rows that are asked for next are fetched meanwhile.
 pub(super) fn pack(
     frame: &Frame<'_>,
-    (part, rows): (Part<'_>, &Range<usize>),
+    (part, rows, next): (Part<'_>, &Range<usize>, Option<&Range<usize>>),
     scale: Option<&[f32; CHUNK]>,
     lines: &mut [f32],
 ) {
+    for row in next.into_iter().flat_map(Clone::clone) {
+        part.prefetch(row);
+    }
     frame.cpu.run(Pack { part, rows: rows.clone(), scale, lines });
 }
 
@@ -40,21 +43,25 @@ impl Loop for Pack<'_> {
             for (i, (row, line)) in self.rows.clone().zip(lines).enumerate() {
                 let values = &self.part.row(row)[panel * PANEL..];
                 let scale = self.scale.map_or(1.0, |scale| scale[i]);
-                match values.first_chunk::<PANEL>() {
-                    Some(values) => {
-                        for (out, value) in line.iter_mut().zip(values) {
-                            *out = scale * value;
-                        }
-                    }
-                    None => {
-                        line.fill(0.0);
-                        for (out, value) in line.iter_mut().zip(values) {
-                            *out = scale * value;
-                        }
-                    }
+                if let Some(values) = values.first_chunk::<PANEL>() {
+                    *line = scaled(*values, scale);
+                    continue;
+                }
+                line.fill(0.0);
+                for (out, value) in line.iter_mut().zip(values) {
+                    *out = scale * value;
                 }
             }
         }
+    }
+}
+
+/// From lines to rows `[rows][P rounded up to 32]`.
+pub(super) fn to_rows(frame: &Frame<'_>, rows: usize, lines: &[f32], out: &mut [f32]) {
+    let panels = super::panels(frame.layout);
+    let lines = lines.as_chunks::<PANEL>().0;
+    for (place, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().take(rows * panels).enumerate() {
+        *out = lines[place % panels * CHUNK + place / panels];
     }
 }
 
@@ -77,9 +84,7 @@ impl Loop for Scale<'_> {
         for lines in self.lines.chunks_exact_mut(CHUNK * PANEL) {
             let lines = lines.as_chunks_mut::<PANEL>().0;
             for (line, scale) in lines.iter_mut().zip(self.scales).take(self.rows) {
-                for value in line {
-                    *value *= scale;
-                }
+                *line = scaled(*line, *scale);
             }
         }
     }
@@ -102,6 +107,15 @@ pub(super) fn turn(cpu: Cpu, rows: usize, lines: &[f32], turned: &mut [f32]) {
     }
 }
 
+/// A line times a scale. By value, so that the compiler sees that nothing overlaps.
+#[inline(always)]
+pub(super) fn scaled(mut line: [f32; PANEL], scale: f32) -> [f32; PANEL] {
+    for value in &mut line {
+        *value *= scale;
+    }
+    line
+}
+
 /// Multiplies numbers by one scale.
 pub(super) struct ScaleAll<'a> {
     pub(super) scale: f32,
@@ -115,6 +129,26 @@ impl Loop for ScaleAll<'_> {
     fn run(self) {
         for value in self.values {
             *value *= self.scale;
+        }
+    }
+}
+
+/// Multiplies rows of a multiple of 32 columns by their scales.
+pub(super) struct ScaleRows<'a> {
+    pub(super) cols: usize,
+    pub(super) scales: &'a [f32],
+    pub(super) values: &'a mut [f32],
+}
+
+impl Loop for ScaleRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (row, scale) in self.values.chunks_exact_mut(self.cols).zip(self.scales) {
+            for line in row.as_chunks_mut::<PANEL>().0 {
+                *line = scaled(*line, *scale);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod gradient;
 mod lines;
 mod shared;
 mod steps;
+mod sums;
 
 use std::ops::Range;
 
@@ -77,6 +78,9 @@ struct Frame<'a> {
     scan: &'a Scan<'a>,
     plan: &'a Plan,
     steps: steps::Steps,
+    /// `B` of all rows, then `C`, each `[G][T][N]` without the columns between: rows that lie far
+    /// apart would fall into the same few sets of the cache.
+    b_c: [Tensor; 2],
     /// The products of `C` and `B` of the rows of a chunk, `[G][T][CHUNK]`; undefined above the
     /// diagonal bands.
     scores: Tensor,
@@ -85,8 +89,9 @@ struct Frame<'a> {
 impl<'a> Frame<'a> {
     fn new(cpu: Cpu, (input, scan): (Input<'a>, &'a Scan<'a>), plan: &'a Plan) -> Self {
         let steps = steps::Steps::new(cpu, input, scan, plan);
-        let scores = shared::scores(cpu, scan.layout, input, plan);
-        Self { cpu, layout: scan.layout, input, scan, plan, steps, scores }
+        let b_c = shared::close_together(cpu, scan.layout, input);
+        let scores = shared::scores(cpu, scan.layout, &b_c, plan);
+        Self { cpu, layout: scan.layout, input, scan, plan, steps, b_c, scores }
     }
 
     /// How the product is told what words are.
@@ -109,12 +114,12 @@ impl<'a> Frame<'a> {
         &self.scores.as_slice()[start..start + rows.len() * CHUNK]
     }
 
-    fn of_b(&self, group: usize) -> Part<'a> {
-        Part::of_b(self.layout, self.input.xbc, group)
+    fn of_b(&self, group: usize) -> Part<'_> {
+        Part::of_group(&self.b_c[0], self.layout, group)
     }
 
-    fn of_c(&self, group: usize) -> Part<'a> {
-        Part::of_c(self.layout, self.input.xbc, group)
+    fn of_c(&self, group: usize) -> Part<'_> {
+        Part::of_group(&self.b_c[1], self.layout, group)
     }
 }
 
@@ -138,6 +143,13 @@ impl<'a> Part<'a> {
         Self { first: b.first + layout.groups * layout.state, ..b }
     }
 
+    /// The rows of a group in a tensor `[G][T][N]`.
+    fn of_group(tensor: &'a Tensor, layout: Layout, group: usize) -> Self {
+        let len = tensor.as_slice().len() / layout.groups;
+        let values = &tensor.as_slice()[group * len..(group + 1) * len];
+        Self { values, stride: layout.state, first: 0, cols: layout.state }
+    }
+
     /// The columns of a head in a tensor whose heads begin with its first column.
     fn of_head(layout: Layout, tensor: &'a Tensor, head: usize) -> Self {
         let first = head * layout.dim;
@@ -149,6 +161,19 @@ impl<'a> Part<'a> {
     fn row(&self, row: usize) -> &'a [f32] {
         let start = row * self.stride + self.first;
         &self.values[start..start + self.cols]
+    }
+
+    /// Asks for a row ahead of time: rows lie too far apart for the machine to guess.
+    #[inline]
+    fn prefetch(&self, row: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.row(row).chunks(16) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint on an address inside the array; it reads and writes nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = row;
     }
 
     /// Some rows as a left side.

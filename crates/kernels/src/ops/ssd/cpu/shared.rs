@@ -13,15 +13,29 @@ use crate::cpu::words::{Words, with_scratch};
 use crate::cpu::{Cpu, Loop};
 use crate::{Device, Tensor};
 
-/// The products of `C` and `B` of the rows of each chunk, on and below the diagonal bands.
-pub(super) fn scores(cpu: Cpu, layout: Layout, input: Input<'_>, plan: &Plan) -> Tensor {
+/// `B`, then `C`, of all rows and groups: `[G][T][N]`.
+pub(super) fn close_together(cpu: Cpu, layout: Layout, input: Input<'_>) -> [Tensor; 2] {
     let rows = input.xbc.rows();
+    [Part::of_b, Part::of_c].map(|part_of| {
+        let mut close = Tensor::unwritten(&Device::Cpu(cpu), layout.groups * rows, layout.state);
+        let lines = close.as_mut_slice().par_chunks_exact_mut(layout.state).enumerate();
+        lines.with_min_len(CHUNK).for_each(|(place, line)| {
+            let part = part_of(layout, input.xbc, place / rows);
+            line.copy_from_slice(part.row(place % rows));
+        });
+        close
+    })
+}
+
+/// The products of `C` and `B` of the rows of each chunk, on and below the diagonal bands.
+pub(super) fn scores(cpu: Cpu, layout: Layout, [b, c]: &[Tensor; 2], plan: &Plan) -> Tensor {
+    let rows = b.rows() / layout.groups;
     let mut scores = Tensor::unwritten(&Device::Cpu(cpu), layout.groups * rows, CHUNK);
     let shared = Shared::new(scores.as_mut_slice(), CHUNK);
     let units = layout.groups * plan.chunks.len();
     (0..units).into_par_iter().for_each(|unit| {
         let (group, chunk) = (unit / plan.chunks.len(), &plan.chunks[unit % plan.chunks.len()]);
-        let (b, c) = (Part::of_b(layout, input.xbc, group), Part::of_c(layout, input.xbc, group));
+        let [b, c] = [b, c].map(|of| Part::of_group(of, layout, group));
         with_scratch(layout.state * PANEL, |scratch| {
             let panel = &mut scratch[..layout.state * PANEL];
             for first in (0..chunk.len()).step_by(BAND) {
@@ -103,12 +117,13 @@ pub(super) fn gradients(
         let scores = Left::new(bytemuck::cast_slice(scores), rows.len(), rows.len());
         let down = scores.with_strides(CHUNK, 1);
         let across = scores.with_strides(1, CHUNK);
-        let first = frame.of_b(group).first;
         let (b, c) = (frame.of_b(group), frame.of_c(group));
-        by_part(frame, (by_b, first), (c, rows), &d_xbc, |band| {
+        let first =
+            [Part::of_b, Part::of_c].map(|part| part(frame.layout, frame.input.xbc, group).first);
+        by_part(frame, (by_b, first[0]), (c, rows), &d_xbc, |band| {
             (across.row_range(band.clone()).word_range(band.start..rows.len()), band.start)
         });
-        by_part(frame, (by_c, c.first), (b, rows), &d_xbc, |band| {
+        by_part(frame, (by_c, first[1]), (b, rows), &d_xbc, |band| {
             (down.row_range(band.clone()).word_range(0..band.end), 0)
         });
     });
@@ -150,7 +165,7 @@ fn by_part<'a>(
     });
 }
 
-/// Adds the first `rows` columns of lines.
+/// Adds the first `rows` columns of lines, whole bands of them.
 struct Add<'a> {
     rows: usize,
     from: &'a [f32],
@@ -162,11 +177,22 @@ impl Loop for Add<'_> {
 
     #[inline(always)]
     fn run(self) {
+        let bands = self.rows.div_ceil(BAND);
         let lines = self.to.as_chunks_mut::<CHUNK>().0.iter_mut();
         for (to, from) in lines.zip(self.from.as_chunks::<CHUNK>().0) {
-            for (to, from) in to[..self.rows].iter_mut().zip(from) {
-                *to += from;
+            let bands = to.as_chunks_mut::<BAND>().0.iter_mut().take(bands);
+            for (to, from) in bands.zip(from.as_chunks::<BAND>().0) {
+                *to = added(*to, from);
             }
         }
     }
+}
+
+/// The sums of two lines. By value, so that the compiler sees that they do not overlap.
+#[inline(always)]
+pub(super) fn added(mut to: [f32; BAND], from: &[f32; BAND]) -> [f32; BAND] {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+    to
 }

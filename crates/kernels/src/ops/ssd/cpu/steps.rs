@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{CHUNK, Input, Plan, Scan};
+use super::{BAND, CHUNK, Input, Plan, Scan};
 use crate::cpu::tiles::Shared;
 use crate::cpu::{Cpu, Loop, exp::exp};
 
@@ -176,7 +176,7 @@ pub(super) struct Decays<'a> {
     pub(super) scores: &'a [f32],
     /// `[rows][CHUNK]`, written up to the end of each row's diagonal band.
     pub(super) mixed: &'a mut [f32],
-    /// The decays alone, as far as they are wanted.
+    /// The decays alone, where they are wanted, as far.
     pub(super) kept: Option<&'a mut [f32]>,
 }
 
@@ -189,19 +189,25 @@ impl Loop for Decays<'_> {
         let scores = self.scores.as_chunks::<CHUNK>().0;
         let mut kept = self.kept.map(|kept| kept.as_chunks_mut::<CHUNK>().0);
         for (i, (mixed, scores)) in mixed.iter_mut().zip(scores).take(self.rows).enumerate() {
-            let seen = (i + 1).next_multiple_of(super::BAND);
             let own = self.cum[i];
-            let mut decays = [0.0; CHUNK];
-            for (decay, cum) in decays[..seen].iter_mut().zip(self.cum) {
-                *decay = exp((own - cum) as f32);
-            }
-            decays[i + 1..].fill(0.0);
-            for ((mixed, decay), score) in mixed[..seen].iter_mut().zip(&decays).zip(scores) {
-                *mixed = decay * score;
-            }
-            mixed[i + 1..seen].fill(0.0);
-            if let Some(kept) = &mut kept {
-                kept[i] = decays;
+            let bands = mixed.as_chunks_mut::<BAND>().0.iter_mut().take(i / BAND + 1);
+            let sources = self.cum.as_chunks::<BAND>().0.iter().zip(scores.as_chunks::<BAND>().0);
+            for (band, (mixed, (cum, scores))) in bands.zip(sources).enumerate() {
+                let mut decays = [0.0; BAND];
+                for (decay, cum) in decays.iter_mut().zip(cum) {
+                    *decay = exp((own - cum) as f32);
+                }
+                let hidden = (i + 1).saturating_sub(band * BAND).min(BAND);
+                decays[hidden..].fill(0.0);
+                let mut products = *scores;
+                for (product, decay) in products.iter_mut().zip(&decays) {
+                    *product *= decay;
+                }
+                products[hidden..].fill(0.0);
+                *mixed = products;
+                if let Some(kept) = &mut kept {
+                    kept[i].as_chunks_mut::<BAND>().0[band] = decays;
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The file of pairs: rows that were written before stay, and a torn last line goes.
+//! A file of rows that grows: those that were written before stay, and a torn last line goes.
 
 use std::{
     collections::BTreeSet,
@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
-/// A file of pairs that grows.
+/// A file of rows that grows.
 pub(super) struct Output {
+    path: PathBuf,
     file: fs::File,
     ids: BTreeSet<String>,
 }
@@ -38,11 +39,11 @@ impl Output {
                 None => (None, None),
             };
             let (Some(id), Some(was)) = (id, was) else {
-                return Err(Failure::NotPairs { path: path.into(), line: index + 1 });
+                return Err(Failure::NotRows { path: path.into(), line: index + 1 });
             };
             if was != source {
                 let (key, was, is) = difference(was, source);
-                return Err(Failure::OtherPairs { path: path.into(), key, was, is });
+                return Err(Failure::OtherRows { path: path.into(), key, was, is });
             }
             ids.insert(id.to_owned());
         }
@@ -52,7 +53,12 @@ impl Output {
         let file = fs::OpenOptions::new().create(true).append(true).open(path)?;
         // What follows the last whole line was torn when the program ended.
         file.set_len(whole as u64)?;
-        Ok(Self { file, ids })
+        Ok(Self { path: path.into(), file, ids })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether a row was written before.
@@ -108,6 +114,6 @@ mod tests {
             format!("`{}` was written with `seed: 1`, and here it is `2`", path.display())
         );
         fs::write(&path, "{\"prompt\": 1}\n").unwrap();
-        assert!(matches!(Output::open(&path, &source), Err(Failure::NotPairs { line: 1, .. })));
+        assert!(matches!(Output::open(&path, &source), Err(Failure::NotRows { line: 1, .. })));
     }
 }
