@@ -8,5 +8,6 @@ pub mod parity;
 pub mod random;
 pub mod road;
 pub mod run;
+pub mod speed;
 pub mod study;
 pub mod tidy;

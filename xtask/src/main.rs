@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, random, road::Road, study, tidy};
+use xtask::{docs, files, goldens, parity, random, road::Road, speed, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -25,6 +25,9 @@ const HELP: &str = "commands:
   road MODEL QUESTIONS
                     from 100 questions with answers to a fused model, killed and resumed on the way
   random CONFIG DIR write a model of any size with random weights, for memory and time
+  speed FILE [THREADS]
+                    how fast a GGUF file is read and written on, beside llama.cpp in turns (2 threads
+                    each); TRUEUP_ORACLE as for goldens, with llama-cpp-python
   bench [NAME]      measure how fast the kernels are, all of them or one example";
 
 fn main() -> ExitCode {
@@ -52,6 +55,10 @@ fn run() -> anyhow::Result<()> {
         ["parity", ref rest @ ..] => parity::compare(&root, &oracle()?, asked(rest)?),
         ["study", name, model, data] => study::run(&root, name, Path::new(model), Path::new(data)),
         ["road", model, questions] => travel(&root, Path::new(model), Path::new(questions)),
+        ["speed", model] => speed::compare(&root, &oracle_python()?, Path::new(model), 2),
+        ["speed", model, threads] => {
+            speed::compare(&root, &oracle_python()?, Path::new(model), threads.parse()?)
+        }
         ["random", config, folder] => random::write(&root, Path::new(config), Path::new(folder)),
         ["bench"] => bench(&root, None),
         ["bench", name] => bench(&root, Some(name)),
@@ -166,6 +173,11 @@ fn bench(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
 
 /// The Python of the virtual environment that holds the reference programs.
 fn oracle() -> anyhow::Result<Job> {
+    Ok(Job::new(oracle_python()?))
+}
+
+/// Where that Python lies.
+fn oracle_python() -> anyhow::Result<PathBuf> {
     let folder: Option<OsString> = std::env::var_os("TRUEUP_ORACLE");
     let folder = folder.context(
         "TRUEUP_ORACLE is not set\n\nhint: point it at a virtual environment; the head of each \
@@ -173,5 +185,5 @@ fn oracle() -> anyhow::Result<Job> {
     )?;
     let python = PathBuf::from(&folder).join("bin/python");
     ensure!(python.exists(), "`{}` does not exist", python.display());
-    Ok(Job::new(python))
+    Ok(python)
 }

@@ -1,6 +1,9 @@
 //! A tensor inside a file.
 
-use crate::{Dtype, Error, Result, convert, gguf::quants};
+use crate::{
+    Dtype, Error, Result, convert,
+    gguf::{codes, quants},
+};
 
 /// A tensor as it lies in a file: its description, and its bytes.
 ///
@@ -96,6 +99,42 @@ impl<'a> TensorView<'a> {
             Dtype::Q5K => quants::q5_k(bytes, out),
             Dtype::Q6K => quants::q6_k(bytes, out),
         }
+        Ok(())
+    }
+
+    /// How many words of scales a row has beside its codes; `None` where numbers stand by
+    /// themselves.
+    pub fn scale_words(&self) -> Option<usize> {
+        codes::scale_words(self.dtype, self.cols())
+    }
+
+    /// Takes row `row` apart without computing: `codes` has [`cols`](Self::cols) places, `scales`
+    /// [`scale_words`](Self::scale_words). What they mean is described in
+    /// [`gguf::codes`](crate::gguf::codes).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowOutOfRange`] for a row that is not there, [`Error::RowLength`] where a slice has
+    /// another length, [`Error::WrongDtype`] where numbers stand by themselves.
+    pub fn read_codes(&self, row: usize, codes: &mut [u8], scales: &mut [u32]) -> Result<()> {
+        let Some(words) = self.scale_words() else {
+            return Err(Error::WrongDtype {
+                name: self.name.to_owned(),
+                wanted: Dtype::ALL.into_iter().filter(|dtype| dtype.is_quantized()).collect(),
+                found: self.dtype,
+            });
+        };
+        for (wanted, found) in [(self.cols(), codes.len()), (words, scales.len())] {
+            if wanted != found {
+                return Err(Error::RowLength { name: self.name.to_owned(), wanted, found });
+            }
+        }
+        let bytes = self.row_bytes(row).ok_or_else(|| Error::RowOutOfRange {
+            name: self.name.to_owned(),
+            row,
+            rows: self.rows(),
+        })?;
+        codes::split(self.dtype, bytes, codes, scales);
         Ok(())
     }
 

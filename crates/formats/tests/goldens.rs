@@ -73,6 +73,68 @@ fn blocks_are_widened_to_the_bit() {
     }
 }
 
+/// Number `i` of a row from its code and the row's words of scales, as the table of
+/// `gguf::codes` has them.
+fn value_of(dtype: Dtype, i: usize, code: u8, scales: &[u32]) -> f32 {
+    let half =
+        |at: usize| half::f16::from_bits((scales[at / 2] >> (16 * (at % 2))) as u16).to_f32();
+    let byte = |at: usize| (scales[at / 4] >> (8 * (at % 4))) as u8;
+    let (block, start, q) = (i / 32, i / 256 * 5, f32::from(code));
+    match dtype {
+        Dtype::Q4_0 => half(block) * (q - 8.0),
+        Dtype::Q5_0 => half(block) * (q - 16.0),
+        Dtype::Q8_0 => half(block) * f32::from(code.cast_signed()),
+        Dtype::Q4_1 | Dtype::Q5_1 => half(2 * block) * q + half(2 * block + 1),
+        Dtype::Q4K | Dtype::Q5K => {
+            let group = 4 * (start + 1) + 2 * (block % 8);
+            let (scale, min) = (f32::from(byte(group)), f32::from(byte(group + 1)));
+            half(2 * start) * scale * q - half(2 * start + 1) * min
+        }
+        Dtype::Q6K => {
+            let scale = byte(4 * (start + 1) + i % 256 / 16).cast_signed();
+            half(2 * start) * f32::from(scale) * (q - 32.0)
+        }
+        Dtype::F32 | Dtype::F16 | Dtype::Bf16 => panic!("{dtype} has no codes"),
+    }
+}
+
+#[test]
+fn codes_and_scales_hold_every_number() {
+    let golden = golden("quants.json");
+    for case in golden["cases"].as_array().unwrap() {
+        let dtype = dtype_of(&case["dtype"]);
+        let shape = shape_of(&serde_json::json!([case["rows"], case["cols"]]));
+        let stored = bytes_of(&case["bytes"]);
+        let view = TensorView::new("a", dtype, shape, &stored).unwrap();
+        let mut codes = vec![0; view.cols()];
+        let Some(words) = view.scale_words() else {
+            assert!(!dtype.is_quantized());
+            assert!(matches!(
+                view.read_codes(0, &mut codes, &mut []),
+                Err(Error::WrongDtype { .. })
+            ));
+            continue;
+        };
+        let mut scales = vec![7; words];
+        let mut wanted = vec![0.0; view.cols()];
+        for row in 0..view.rows() {
+            view.read_row(row, &mut wanted).unwrap();
+            view.read_codes(row, &mut codes, &mut scales).unwrap();
+            for (i, (code, wanted)) in codes.iter().zip(&wanted).enumerate() {
+                let value = value_of(dtype, i, *code, &scales);
+                assert_eq!(value.to_bits(), wanted.to_bits(), "{dtype} row {row} number {i}");
+            }
+        }
+        let after = view.rows();
+        let missing = view.read_codes(after, &mut codes, &mut scales);
+        assert!(matches!(missing, Err(Error::RowOutOfRange { .. })));
+        let short = view.read_codes(0, &mut codes[1..], &mut scales);
+        assert!(matches!(short, Err(Error::RowLength { .. })));
+        let short = view.read_codes(0, &mut codes, &mut scales[1..]);
+        assert!(matches!(short, Err(Error::RowLength { .. })));
+    }
+}
+
 #[test]
 fn numbers_are_packed_as_the_reference_packs_them() {
     let golden = golden("quantized.json");

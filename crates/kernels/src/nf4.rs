@@ -9,7 +9,8 @@
 use rayon::prelude::*;
 
 use crate::cpu::round::to_bf16;
-use crate::{Rows, Stored};
+use crate::cpu::words::with_scratch;
+use crate::{Coded, LowBit, Rows, Stored};
 
 /// Values that share a scale; they are consecutive in the matrix, across its rows.
 const BLOCK: usize = 64;
@@ -18,7 +19,7 @@ const BLOCK: usize = 64;
 const SCALE_BLOCK: usize = 256;
 
 /// The 16 values of NF4 (QLoRA, appendix E), ascending.
-const LEVELS: [f32; 16] = [
+pub(crate) const LEVELS: [f32; 16] = [
     -1.0,
     -0.696_192_8,
     -0.525_073_05,
@@ -44,6 +45,8 @@ const SCALE_MIN: f32 = 1e-38;
 pub struct Nf4<'a> {
     rows: &'a dyn Rows,
     scales: Vec<Scale>,
+    /// Whether a weight is to keep the 4 bits.
+    packed: bool,
 }
 
 /// The scale of a block.
@@ -61,7 +64,13 @@ impl<'a> Nf4<'a> {
         let exact = largest_of_blocks(rows);
         let kept = eight_bits(&exact);
         let scales = exact.into_iter().zip(kept).map(|(exact, kept)| Scale { exact, kept });
-        Self { rows, scales: scales.collect() }
+        Self { rows, scales: scales.collect(), packed: false }
+    }
+
+    /// The same, for a weight that keeps 4 bits in memory, if each row is whole blocks.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self { packed: self.rows.cols().is_multiple_of(BLOCK), ..self }
     }
 }
 
@@ -88,21 +97,53 @@ impl Rows for Nf4<'_> {
             at = end;
         }
     }
+
+    fn coded(&self) -> Option<&dyn Coded> {
+        self.packed.then_some(self)
+    }
+}
+
+impl Coded for Nf4<'_> {
+    fn kind(&self) -> LowBit {
+        LowBit::Nf4
+    }
+
+    fn read_codes(&self, row: usize, codes: &mut [u8], scales: &mut [u32]) {
+        with_scratch(codes.len(), |values| {
+            let values = &mut values.as_f32_mut()[..codes.len()];
+            self.rows.read_row(row, values);
+            let first = row * values.len() / BLOCK;
+            let blocks = values.chunks(BLOCK).zip(codes.chunks_mut(BLOCK));
+            let scales = scales.iter_mut().zip(&self.scales[first..]);
+            for ((values, codes), (word, scale)) in blocks.zip(scales) {
+                *word = scale.kept.to_bits();
+                for (code, value) in codes.iter_mut().zip(values) {
+                    *code = scale.code(*value) as u8;
+                }
+            }
+        });
+    }
+}
+
+impl Scale {
+    /// The code of a value.
+    fn code(self, value: f32) -> usize {
+        let inverse = 1.0 / self.exact.max(SCALE_MIN);
+        nearest(&LEVELS, (value * inverse).clamp(-1.0, 1.0))
+    }
 }
 
 /// Rounds values of one block.
 fn round_block(values: &mut [f32], scale: Scale) {
-    let inverse = 1.0 / scale.exact.max(SCALE_MIN);
     for value in values {
-        let level = nearest(&LEVELS, (*value * inverse).clamp(-1.0, 1.0));
-        *value = to_bf16(level * scale.kept);
+        *value = to_bf16(LEVELS[scale.code(*value)] * scale.kept);
     }
 }
 
 /// The nearest of ascending levels; the lower one in the middle between two.
-fn nearest<const N: usize>(levels: &[f32; N], value: f32) -> f32 {
+fn nearest<const N: usize>(levels: &[f32; N], value: f32) -> usize {
     let is_below = |pair: &[f32]| usize::from(f32::midpoint(pair[0], pair[1]) < value);
-    levels[levels.windows(2).map(is_below).sum::<usize>()]
+    levels.windows(2).map(is_below).sum()
 }
 
 /// The largest magnitude of every block.
@@ -136,7 +177,7 @@ fn eight_bits(scales: &[f32]) -> Vec<f32> {
         let inverse = 1.0 / largest.max(SCALE_MIN);
         kept.extend(block.iter().map(|scale| {
             let level = nearest(&levels, ((scale - mean) * inverse).clamp(-1.0, 1.0));
-            level * largest + mean
+            levels[level] * largest + mean
         }));
     }
     kept
@@ -179,7 +220,9 @@ mod tests {
     use testkit::tolerance;
 
     use super::*;
+    use crate::check::assert_same_bits;
     use crate::weight::Matrix;
+    use crate::{Device, Precision, Weight};
 
     /// The weight of the golden: sizes that change from block to block, and a block of nothing.
     fn weight(count: u64) -> Vec<f32> {
@@ -222,6 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn four_bits_in_memory_hold_the_same_values() {
+        for cols in [64, 192, 32] {
+            let values = weight(70 * cols as u64);
+            let matrix = Matrix::new(&values, cols);
+            let device = Device::cpu();
+            let whole = Weight::pack(&device, Precision::Bf16, &Nf4::new(&matrix));
+            let packed = Weight::pack(&device, Precision::Bf16, &Nf4::new(&matrix).packed());
+            let is_packed = cols.is_multiple_of(BLOCK);
+            assert_eq!(packed.low_bit(), is_packed.then_some(LowBit::Nf4), "{cols}");
+            let mut rows = [vec![0.0; cols], vec![0.0; cols]];
+            for output in 0..70 {
+                for (weight, row) in [&whole, &packed].into_iter().zip(&mut rows) {
+                    weight.read_row(output, row);
+                }
+                assert_same_bits("row", &rows[0], &rows[1]);
+            }
+        }
+    }
+
+    #[test]
     fn the_levels_of_scales_are_those_of_bitsandbytes() {
         let text = fs_err::read_to_string(testkit::golden("kernels/nf4.json")).unwrap();
         let golden: Value = serde_json::from_str(&text).unwrap();
@@ -233,8 +296,8 @@ mod tests {
 
     #[test]
     fn the_middle_between_two_levels_goes_down() {
-        assert_eq!(nearest(&LEVELS, 1.0).to_bits(), 1.0_f32.to_bits());
+        assert_eq!(nearest(&LEVELS, 1.0), 15);
         let middle = f32::midpoint(LEVELS[7], LEVELS[8]);
-        assert_eq!(nearest(&LEVELS, middle).to_bits(), 0.0_f32.to_bits());
+        assert_eq!(nearest(&LEVELS, middle), 7);
     }
 }

@@ -44,7 +44,7 @@ pub use fuse::{
 pub use generate::{Generation, Session, StopReason};
 pub use lora::{LoraSettings, Targets};
 pub use past::{Past, part_of_prompt};
-pub use plan::{Load, MemoryPlan, TrainedSize, plan_memory};
+pub use plan::{Load, MemoryPlan, TrainedSize, packed_bytes, plan_memory};
 pub use policy::{Pending, Policy, Training, Weights};
 pub use sampler::{Sampler, Sampling};
 pub use score::{Coefficient, CompletionScore, Dropout, MicroBatch, Scored, Scores, Sequence};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernels::{Device, Nf4, Rows, Stored, Weight, ops::rope};
+use kernels::{Coded, Device, LowBit, Nf4, Rows, Stored, Weight, ops::rope};
 
 use crate::{
     Arena, Checkpoint, Config, Decoder, Error, LinearShape, Mixer, NormKind, RopeScaling,
@@ -144,15 +144,20 @@ impl Loader<'_> {
         four_bit: bool,
     ) -> Result<(Weight, Option<usize>), Error> {
         let rows: TensorRows<'_> = self.checkpoint.rows(name, shape)?;
-        let source =
-            Checked { rows: &rows, widen: self.full, bad_row: AtomicUsize::new(usize::MAX) };
+        let kind = rows.low_bit().filter(|_| self.weights.packed && !self.full && !four_bit);
+        let bad_row = || AtomicUsize::new(usize::MAX);
+        let codes = kind.map(|kind| CheckedCodes { rows: &rows, kind, bad_row: bad_row() });
+        let source = Checked { rows: &rows, widen: self.full, codes, bad_row: bad_row() };
         let precision = self.weights.precision;
         let weight = if four_bit {
-            Weight::pack(self.device, precision, &Nf4::new(&source))
+            let rounded = Nf4::new(&source);
+            let rounded = if self.weights.packed { rounded.packed() } else { rounded };
+            Weight::pack(self.device, precision, &rounded)
         } else {
             Weight::pack(self.device, precision, &source)
         };
-        let bad_row = source.bad_row.into_inner();
+        let of_codes = source.codes.map_or(usize::MAX, |codes| codes.bad_row.into_inner());
+        let bad_row = source.bad_row.into_inner().min(of_codes);
         if bad_row < usize::MAX {
             return Err(Error::NotFinite { name: name.into(), row: bad_row });
         }
@@ -186,6 +191,8 @@ struct Checked<'a> {
     /// A trained matrix leaves its stored type: under f32 arithmetic an update must not be rounded
     /// away.
     widen: bool,
+    /// The same in few bits, if they are to stay few.
+    codes: Option<CheckedCodes<'a>>,
     /// The first row that held a value that is not finite.
     bad_row: AtomicUsize,
 }
@@ -206,6 +213,32 @@ impl Rows for Checked<'_> {
     fn read_row(&self, row: usize, out: &mut [f32]) {
         self.rows.read_row(row, out);
         if out.iter().any(|value| !value.is_finite()) {
+            self.bad_row.fetch_min(row, Ordering::Relaxed);
+        }
+    }
+
+    fn coded(&self) -> Option<&dyn Coded> {
+        self.codes.as_ref().map(|codes| codes as &dyn Coded)
+    }
+}
+
+/// The rows of a matrix in few bits on their way into panels.
+struct CheckedCodes<'a> {
+    rows: &'a TensorRows<'a>,
+    kind: LowBit,
+    /// The first row that held a scale that is not finite.
+    bad_row: AtomicUsize,
+}
+
+impl Coded for CheckedCodes<'_> {
+    fn kind(&self) -> LowBit {
+        self.kind
+    }
+
+    fn read_codes(&self, row: usize, codes: &mut [u8], scales: &mut [u32]) {
+        // The view was checked when it was made, so a row cannot fail.
+        let is_read = self.rows.read_codes(row, codes, scales).is_some();
+        if !is_read || !self.kind.is_finite(scales) {
             self.bad_row.fetch_min(row, Ordering::Relaxed);
         }
     }

@@ -22,6 +22,9 @@ use crate::{
 /// Rows whose logits are held at once: those of a whole prompt would be larger than the model.
 const LOGITS_ROWS: usize = 32;
 
+/// As many rows are computed by threads that stay awake: their loops are short.
+const FEW_ROWS: usize = 8;
+
 /// What was read of one sequence: its keys and values in every block.
 ///
 /// A clone is a fork: both go on by themselves.
@@ -83,9 +86,12 @@ impl Policy {
         if tokens.is_empty() {
             return Ok(vec![0.0; self.config().vocabulary]);
         }
-        let x = self.read_on(past, tokens, adapter)?;
-        let ctx = self.context(&[], &NO_BRANCHES, (adapter, None));
-        Ok(logits(&ctx, &x, &[x.rows() as u32 - 1]).into_vec())
+        let mut read = || {
+            let x = self.read_on(past, tokens, adapter)?;
+            let ctx = self.context(&[], &NO_BRANCHES, (adapter, None));
+            Ok(logits(&ctx, &x, &[x.rows() as u32 - 1]).into_vec())
+        };
+        if tokens.len() <= FEW_ROWS { kernels::together(read) } else { rayon::scope(|_| read()) }
     }
 
     /// Reads on in a sequence; `on_logits` gets the logits `[vocabulary]` for what follows each
@@ -133,6 +139,14 @@ impl Policy {
         for (past, token) in pasts.iter().zip(tokens) {
             self.check_readable(past, &[*token])?;
         }
+        if FEW_ROWS < tokens.len() {
+            return Ok(rayon::scope(|_| self.step_in_pool(pasts, tokens, adapter)));
+        }
+        Ok(kernels::together(|| self.step_in_pool(pasts, tokens, adapter)))
+    }
+
+    /// As [`Self::step`], on a thread of the pool, for what was checked.
+    fn step_in_pool(&self, pasts: &mut [&mut Past], tokens: &[u32], adapter: bool) -> Tensor {
         let short = self.config().short_context();
         let positions: Vec<u32> =
             pasts.iter().flat_map(|past| positions(past.length..past.length + 1, short)).collect();
@@ -159,7 +173,7 @@ impl Policy {
             past.length += 1;
         }
         let rows: Vec<u32> = (0..x.rows() as u32).collect();
-        Ok(logits(&ctx, &x, &rows))
+        logits(&ctx, &x, &rows)
     }
 
     fn check_readable(&self, past: &Past, tokens: &[u32]) -> Result<(), Error> {

@@ -1,9 +1,9 @@
 //! How much memory a run takes, known before anything is loaded.
 
 use formats::peft::Adapter;
-use kernels::Precision;
+use kernels::{LowBit, Precision, Rows as _, Stored};
 
-use crate::{BlockShape, Config, Error, LoraSettings, Mixer, Training};
+use crate::{BlockShape, Checkpoint, Config, Error, LoraSettings, Mixer, Training, Weights};
 
 /// Bytes by part; the sum is what a run needs at its peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -32,6 +32,8 @@ pub struct Load {
     pub precision: Precision,
     /// Bytes of a weight as the file stores it, under f32 arithmetic.
     pub stored_bytes: usize,
+    /// Bytes of all weights, if those of few bits stay so: [`packed_bytes`].
+    pub packed_bytes: Option<u64>,
     /// What is trained.
     pub trained: TrainedSize,
     /// Rows of the largest micro-batch.
@@ -79,6 +81,36 @@ impl TrainedSize {
     }
 }
 
+/// Bytes of all weights that are kept in `weights`' way; `None` where none of them is stored in few
+/// bits.
+pub fn packed_bytes(checkpoint: &Checkpoint, weights: Weights) -> Option<u64> {
+    let config = checkpoint.config();
+    let linears = (0..config.layers()).flat_map(|layer| {
+        config.block_linears(layer).map(move |shape| {
+            let name = format!("{}.weight", config.in_block(layer, shape.name));
+            (name, [shape.outputs, shape.inputs], weights.load_in_4bit)
+        })
+    });
+    let head = (!config.tied).then_some((config.names.head, config.vocabulary));
+    let tables = [(config.names.embedding, config.vocabulary)].into_iter().chain(head);
+    let positions = config.names.positions.map(|name| (name, config.context));
+    let tables =
+        tables.chain(positions).map(|(name, rows)| (name.to_owned(), [rows, config.hidden], false));
+    let mut is_packed = false;
+    let mut bytes = 0;
+    for (name, [out, input], four_bit) in linears.chain(tables) {
+        let rows = checkpoint.rows(&name, [out, input]).ok()?;
+        let stored = if four_bit { LowBit::Nf4.fits(input) } else { rows.low_bit() };
+        is_packed |= stored.is_some();
+        let widened = match (weights.precision, rows.stored(), four_bit) {
+            (Precision::F32, Stored::F32, false) => Stored::F32,
+            _ => Stored::Bf16,
+        };
+        bytes += stored.map_or_else(|| widened.bytes(out, input), |kind| kind.bytes(out, input));
+    }
+    is_packed.then_some(bytes as u64)
+}
+
 /// Plans the memory of a run.
 pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
     let weight_bytes = match (load.precision, load.trained.is_full) {
@@ -96,7 +128,7 @@ pub fn plan_memory(config: &Config, load: &Load) -> MemoryPlan {
     let scanned = config.scan.map_or(0, |scan| scan.input_width());
     let widest = 3 * config.intermediate.max(config.qkv_width()).max(scanned) + 4 * config.hidden;
     MemoryPlan {
-        weights: (config.parameter_count() * weight_bytes) as u64,
+        weights: load.packed_bytes.unwrap_or((config.parameter_count() * weight_bytes) as u64),
         trainable: (4 * load.trained.numbers * 4) as u64,
         activations: (load.rows * per_token) as u64,
         scratch: (load.rows * widest * 4 + 2 * load.rows * config.hidden * 4) as u64 + (32 << 20),

@@ -33,13 +33,16 @@ pub struct Weights {
     /// The precision of products.
     pub precision: Precision,
     /// Whether the linears of the blocks, if they are not trained, hold what is left of them after
-    /// 4-bit storage ([`Nf4`]); embeddings and head stay as they are, as with bitsandbytes.
+    /// 4-bit storage ([`kernels::Nf4`]); embeddings and head stay as they are, as with bitsandbytes.
     pub load_in_4bit: bool,
+    /// Whether frozen weights stay in the few bits that the file, or 4-bit storage, has them in.
+    /// It changes memory and time, and no bit of any result.
+    pub packed: bool,
 }
 
 impl From<Precision> for Weights {
     fn from(precision: Precision) -> Self {
-        Self { precision, load_in_4bit: false }
+        Self { precision, load_in_4bit: false, packed: true }
     }
 }
 
@@ -142,6 +145,14 @@ impl Policy {
     /// The precision of its products.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The bytes of memory that its matrices take.
+    pub fn weight_bytes(&self) -> usize {
+        let linears = self.decoder.blocks.iter().flat_map(|block| &block.linears);
+        let tables = std::iter::once(&self.decoder.embedding).chain(&self.decoder.head);
+        linears.map(|linear| linear.weight.bytes()).sum::<usize>()
+            + tables.map(|table| table.value.bytes()).sum::<usize>()
     }
 
     /// Whether all that it trains is an adapter.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use formats::{Dtype, TensorView, gguf::Gguf, safetensors};
-use kernels::{Rows, Stored};
+use kernels::{LowBit, Rows, Stored};
 
 use crate::{
     Config, Error,
@@ -321,6 +321,32 @@ impl TensorRows<'_> {
             self.read_row(row, out);
         }
         values
+    }
+
+    /// In how few bits the numbers of each row are stored, if they share scales.
+    pub(crate) fn low_bit(&self) -> Option<LowBit> {
+        match self.view.dtype {
+            _ if self.turned.is_some() => None,
+            Dtype::F32 | Dtype::F16 | Dtype::Bf16 => None,
+            Dtype::Q4_0 => Some(LowBit::Q4_0),
+            Dtype::Q4_1 => Some(LowBit::Q4_1),
+            Dtype::Q5_0 => Some(LowBit::Q5_0),
+            Dtype::Q5_1 => Some(LowBit::Q5_1),
+            Dtype::Q8_0 => Some(LowBit::Q8_0),
+            Dtype::Q4K => Some(LowBit::Q4K),
+            Dtype::Q5K => Some(LowBit::Q5K),
+            Dtype::Q6K => Some(LowBit::Q6K),
+        }
+    }
+
+    /// Reads a row's codes and scales; `None` if there is no such row.
+    pub(crate) fn read_codes(
+        &self,
+        row: usize,
+        codes: &mut [u8],
+        scales: &mut [u32],
+    ) -> Option<()> {
+        self.view.read_codes(self.order.stored_row(row), codes, scales).ok()
     }
 }
 

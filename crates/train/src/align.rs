@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use data::{pack::PackSettings, template::Moment, tokenize::Example};
 use formats::peft::{self, Adapter};
 use kernels::{Device, Precision};
-use model::{Load, MemoryPlan, Policy, TrainedSize, Training, Weights, plan_memory};
+use model::{MemoryPlan, Policy, TrainedSize, Training, Weights};
 use objectives::State;
 use run::RunFolder;
 
 use crate::{
     Error, Session, Watch,
     batches::Batches,
+    memory::Sizes,
     metrics::Sums,
     moving::MovingReference,
     optimizer::Optimizer,
@@ -94,7 +95,6 @@ impl Prepared {
         let tokens = setting.caches.as_ref().map(|caches| caches.join("tokens"));
         let pairs = prepare::pairs(&recipe, &files, loaded, tokens.as_deref())?;
         let precision = resolve(&mut recipe.model.precision, &setting.device);
-        let weights = Weights { precision, load_in_4bit: recipe.model.load_in_4bit };
         // A limit that is given stays as it is, whatever the context: the recipe must read back.
         let max_length = prepare::max_length(&recipe.dataset, config.context);
         recipe.dataset.lengths.max_length.get_or_insert(max_length);
@@ -124,9 +124,8 @@ impl Prepared {
             Batches::new(pack, pairs.train.len(), alignment.batch_size, length)
         };
         let available = setting.memory.saturating_add(session.held());
-        let load_in_4bit = recipe.model.load_in_4bit;
-        let sizes = Sizes { files: &files, pairs: &pairs, precision, trained, load_in_4bit };
-        let (memory, recompute) = sizes.choose(&recipe, available)?;
+        let sizes = Sizes { files: &files, pairs: &pairs, trained };
+        let (memory, recompute, weights) = sizes.choose(precision, &recipe, available)?;
         recipe.alignment.gradient_checkpointing = Some(recompute);
         Ok(Self { recipe, setting, files, pairs, given, trained, batches, memory, weights })
     }
@@ -159,14 +158,8 @@ impl Prepared {
     /// The memory that it would take with blocks kept or run again (`gradient_checkpointing`), and
     /// other micro-batches.
     pub fn memory_if(&self, recompute: bool, tokens_per_micro_batch: usize) -> MemoryPlan {
-        let sizes = Sizes {
-            files: &self.files,
-            pairs: &self.pairs,
-            precision: self.precision(),
-            trained: self.trained,
-            load_in_4bit: self.recipe.model.load_in_4bit,
-        };
-        sizes.plan(recompute, tokens_per_micro_batch)
+        let sizes = Sizes { files: &self.files, pairs: &self.pairs, trained: self.trained };
+        sizes.plan(self.weights, recompute, tokens_per_micro_batch)
     }
 
     /// How its weights are kept.
@@ -217,6 +210,9 @@ impl Prepared {
             remarks.push(format!(
                 "delta {delta}: a pair whose rejected completion alone is not factual pulls with {weight:.4}, others with 0.5"
             ));
+        }
+        if self.weights.packed {
+            remarks.push("weights of few bits stay so, and are widened where they are used".into());
         }
         remarks
     }
@@ -441,45 +437,6 @@ fn resolve(wanted: &mut recipe::Precision, device: &Device) -> Precision {
         Precision::Bf16 => recipe::Precision::Bf16,
     };
     precision
-}
-
-/// What decides the memory of a run beside the settings that can be changed for it.
-struct Sizes<'a> {
-    files: &'a ModelFiles,
-    pairs: &'a Pairs,
-    precision: Precision,
-    trained: TrainedSize,
-    load_in_4bit: bool,
-}
-
-impl Sizes<'_> {
-    /// The memory with blocks kept or run again, and micro-batches of at most so many tokens.
-    fn plan(&self, recompute: bool, tokens_per_micro_batch: usize) -> MemoryPlan {
-        let examples = || self.pairs.train.iter().chain(&self.pairs.held_out);
-        let longest = examples().map(Example::token_count).max().unwrap_or(0);
-        let all: usize = self.pairs.train.iter().map(Example::token_count).sum();
-        let rows = longest.max(tokens_per_micro_batch).min(all.max(longest));
-        let stored_bytes = match self.files.checkpoint.stored_types().as_slice() {
-            _ if self.load_in_4bit => 2,
-            [formats::Dtype::F16 | formats::Dtype::Bf16] => 2,
-            _ => 4,
-        };
-        let (precision, trained) = (self.precision, self.trained);
-        let load = Load { precision, stored_bytes, trained, rows, recompute };
-        plan_memory(self.files.checkpoint.config(), &load)
-    }
-
-    /// Plans for a recipe; without a choice there, blocks run again only if they must.
-    fn choose(&self, recipe: &Recipe, available: u64) -> Result<(MemoryPlan, bool), Error> {
-        let tokens = recipe.alignment.tokens_per_micro_batch;
-        let choice = recipe.alignment.gradient_checkpointing;
-        let recompute = choice.unwrap_or_else(|| self.plan(false, tokens).total() > available);
-        let plan = self.plan(recompute, tokens);
-        if plan.total() > available {
-            return Err(Error::Memory { needed: plan.total(), available });
-        }
-        Ok((plan, recompute))
-    }
 }
 
 fn fingerprint(adapter: &Adapter) -> String {

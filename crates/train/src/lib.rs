@@ -9,6 +9,7 @@ pub mod cues;
 mod error;
 pub mod history;
 pub mod imitation;
+mod memory;
 pub mod metrics;
 pub mod moving;
 pub mod optimizer;

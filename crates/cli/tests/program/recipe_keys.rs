@@ -168,7 +168,15 @@ const MODEL: &[Probe] = &[
             a != b && (a - b).abs() < tolerance::RECIPE_4BIT * a.abs()
         }),
     ),
-    probe("model.dequantize", "false", &[], Refused("dequantize")),
+    probe(
+        "model.dequantize",
+        "never",
+        &["model.path=few.gguf"],
+        Seen(|a, b| {
+            let told = "weights of few bits stay so";
+            !a.told.contains(told) && b.told.contains(told) && a.adapter() == b.adapter()
+        }),
+    ),
 ];
 
 const DATASET: &[Probe] = &[
@@ -880,6 +888,7 @@ pub(crate) fn home() -> Home {
     let template = fs::read_to_string(model.join("chat_template.jinja")).unwrap();
     let dated = format!("{{{{ strftime_now('%d %m %Y') }}}}\n{template}");
     home.write("dated/chat_template.jinja", &dated);
+    write_in_few_bits(&model, &home);
     let adapter = ["alignment.lora_r=2", "alignment.max_steps=2", "alignment.warmup_ratio=0"];
     let status = home.finish("first", &adapter.map(|set| ["--set", set]).concat());
     assert!(status.success(), "the adapter to go on from");
@@ -893,6 +902,17 @@ fn copy_with_other_norms(model: &Path, home: &Home) {
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config["rms_norm_eps"] = json!(0.5);
     fs::write(path, config.to_string()).unwrap();
+}
+
+/// The same model as a quantized file.
+fn write_in_few_bits(model: &Path, home: &Home) {
+    let model = model.to_str().unwrap();
+    let words = ["fuse", "--format", "gguf", "--dtype", "q8_0", "--output", "few", "--model"];
+    let output = home.program(&[&words[..], &[model]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut files = read_dir(home.path("few")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|it| it == "gguf")).unwrap();
+    fs::copy(file, home.path("few.gguf")).unwrap();
 }
 
 fn copy(model: &Path, home: &Home, name: &str) {

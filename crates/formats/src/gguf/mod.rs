@@ -6,6 +6,7 @@
 //! and are given here outermost first.
 
 mod access;
+pub mod codes;
 mod file_type;
 mod parse;
 mod quantize;

@@ -94,13 +94,18 @@ pub(crate) fn q8_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// The scale and minimum of group `group` (0 to 7), 6 bits each, from 12 packed bytes.
-fn scale_and_min(packed: &[u8], group: usize) -> (f32, f32) {
-    let (scale, min) = if group < 4 {
+pub(super) fn scale_and_min(packed: &[u8], group: usize) -> (u8, u8) {
+    if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
     } else {
         let low = packed[group + 4];
         (low & 15 | packed[group - 4] >> 6 << 4, low >> 4 | packed[group] >> 6 << 4)
-    };
+    }
+}
+
+/// The same as numbers.
+fn scales(packed: &[u8], group: usize) -> (f32, f32) {
+    let (scale, min) = scale_and_min(packed, group);
     (f32::from(scale), f32::from(min))
 }
 
@@ -110,8 +115,8 @@ pub(crate) fn q4_k(bytes: &[u8], out: &mut [f32]) {
         let (d, m) = (half_at(block, 0), half_at(block, 2));
         let (packed, quarters) = (&block[4..16], &block[16..]);
         for (pair, out) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-            let (s0, t0) = scale_and_min(packed, 2 * pair);
-            let (s1, t1) = scale_and_min(packed, 2 * pair + 1);
+            let (s0, t0) = scales(packed, 2 * pair);
+            let (s1, t1) = scales(packed, 2 * pair + 1);
             let (d0, m0, d1, m1) = (d * s0, m * t0, d * s1, m * t1);
             for (i, &q) in quarters[32 * pair..][..32].iter().enumerate() {
                 out[i] = d0 * f32::from(q & 15) - m0;
@@ -127,8 +132,8 @@ pub(crate) fn q5_k(bytes: &[u8], out: &mut [f32]) {
         let (d, m) = (half_at(block, 0), half_at(block, 2));
         let (packed, high, quarters) = (&block[4..16], &block[16..48], &block[48..]);
         for (pair, out) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-            let (s0, t0) = scale_and_min(packed, 2 * pair);
-            let (s1, t1) = scale_and_min(packed, 2 * pair + 1);
+            let (s0, t0) = scales(packed, 2 * pair);
+            let (s1, t1) = scales(packed, 2 * pair + 1);
             let (d0, m0, d1, m1) = (d * s0, m * t0, d * s1, m * t1);
             for (i, (&q, &high)) in quarters[32 * pair..][..32].iter().zip(high).enumerate() {
                 let (b0, b1) = (high >> (2 * pair) & 1, high >> (2 * pair + 1) & 1);

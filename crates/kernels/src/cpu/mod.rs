@@ -7,9 +7,13 @@ pub(crate) mod pack;
 pub(crate) mod pool;
 pub(crate) mod round;
 pub(crate) mod tanh;
+pub(crate) mod team;
 pub(crate) mod tiles;
 pub(crate) mod turn;
+pub(crate) mod unpack;
 pub(crate) mod words;
+
+pub use team::together;
 
 /// A set of vector instructions that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

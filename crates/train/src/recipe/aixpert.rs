@@ -474,6 +474,7 @@ model:
   reference: base
   precision: auto
   load_in_4bit: true
+  dequantize: auto
 dataset:
   path: "src/aixpert/training/data/modified/train_final_flipped.jsonl"
   format: auto

@@ -87,13 +87,13 @@ pub const KEYS: &[Key] = &[
     model(
         "load_in_4bit",
         "false",
-        "round the frozen linears as 4-bit storage would (NF4 in blocks of 64, double quantization, as bitsandbytes); they are kept in 16 bits each so far",
+        "round the frozen linears as 4-bit storage would (NF4 in blocks of 64, double quantization, as bitsandbytes)",
     ),
-    model(
+    free(model(
         "dequantize",
-        "true",
-        "widen the low-bit blocks of a GGUF file when they are loaded; only `true` so far",
-    ),
+        "auto",
+        "where frozen weights of few bits (a quantized GGUF file, or `load_in_4bit`) are widened: when they are loaded (`always`), where they are used (`never`: less memory, a little slower), or when they are loaded if that fits into memory (`auto`); no number depends on it",
+    )),
     dataset(
         "path",
         "required",

@@ -36,7 +36,7 @@ pub use dataset::{Dataset, Source};
 pub use difference::Difference;
 pub use finetuning::Finetuning;
 pub use keys::{KEYS, Key, SECTIONS};
-pub use model::{Model, Precision, Reference};
+pub use model::{Dequantize, Model, Precision, Reference};
 pub use overrides::Override;
 pub use problem::{Note, Place, Problem, Problems, What};
 pub use saving::{Evaluation, Metric};

@@ -20,6 +20,8 @@ pub struct Model {
     pub precision: Precision,
     /// Whether frozen linears are rounded through NF4.
     pub load_in_4bit: bool,
+    /// Whether weights of few bits are widened when they are loaded.
+    pub dequantize: Dequantize,
 }
 
 /// What the policy is held to.
@@ -49,6 +51,22 @@ impl Precision {
         &[("auto", Self::Auto), ("f32", Self::F32), ("bf16", Self::Bf16)];
 }
 
+/// Whether weights of few bits are widened when they are loaded, or where they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dequantize {
+    /// When they are loaded, if they fit into memory then.
+    Auto,
+    /// When they are loaded.
+    Always,
+    /// Where they are used.
+    Never,
+}
+
+impl Dequantize {
+    pub(super) const WORDS: Words<Self> =
+        &[("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
+}
+
 /// Reads the section.
 pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
     let path = section.text("path");
@@ -70,11 +88,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
             What::Missing { key: "model.adapter".into(), example: "adapter: ./checkpoints/sft" },
         );
     }
-    if section.flag("dequantize") == Some(false) {
-        let what = "`model.dequantize: false`".into();
-        let hint = "remove it: low-bit blocks are widened when they are loaded";
-        section.report("dequantize", What::NotYet { what, hint });
-    }
+    let dequantize = section.word("dequantize", "dequantize", Dequantize::WORDS);
     let precision = section.word("precision", "precision", Precision::WORDS);
     Some(Model {
         path: path?,
@@ -83,5 +97,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
         reference,
         precision: precision.unwrap_or(Precision::Auto),
         load_in_4bit: section.flag("load_in_4bit").unwrap_or(false),
+        dequantize: dequantize.unwrap_or(Dequantize::Auto),
     })
 }

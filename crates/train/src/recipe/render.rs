@@ -9,7 +9,8 @@ use ::data::template::Moment;
 use ::model::Targets;
 
 use super::{
-    Alignment, Dataset, Device, Finetuning, Model, Precision, Recipe, Reference, Tuning,
+    Alignment, Dataset, Dequantize, Device, Finetuning, Model, Precision, Recipe, Reference,
+    Tuning,
     alignment::CHECKPOINTING,
     dataset::{FORMATS, INVALID, REPEATED, SIDES, Source, TEMPLATES},
     finetuning::Method,
@@ -49,7 +50,7 @@ impl Recipe {
         let mut rows = model(&self.model);
         rows.extend(dataset(&self.dataset));
         let is_void = |section: &str, key: &str| match (section, key) {
-            ("model", "load_in_4bit") => alignment.tuning == Tuning::Full,
+            ("model", "load_in_4bit" | "dequantize") => alignment.tuning == Tuning::Full,
             ("model", "reference") => {
                 alignment.finetuning.is_some() || !alignment.objective.needs_reference()
             }
@@ -92,6 +93,7 @@ fn model(model: &Model) -> Vec<Row> {
         row("reference", reference),
         row("precision", word(Precision::WORDS, model.precision).into()),
         row("load_in_4bit", model.load_in_4bit.to_string()),
+        row("dequantize", word(Dequantize::WORDS, model.dequantize).into()),
     ]
 }
 

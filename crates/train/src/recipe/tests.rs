@@ -107,6 +107,7 @@ model:
   reference: base
   precision: auto
   load_in_4bit: false
+  dequantize: auto
 dataset:
   path: "pairs.jsonl"
   format: auto
@@ -310,7 +311,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("model.reference", "./other-adapter", &[]),
     ("model.precision", "bf16", &[]),
     ("model.load_in_4bit", "true", &[]),
-    ("model.dequantize", "false", &[]),
+    ("model.dequantize", "never", &[]),
     ("dataset.path", "[a.jsonl, {path: b.csv, weight: 0.5}]", &[]),
     ("dataset.format", "csv", &[]),
     ("dataset.prompt_field", "question", &[]),

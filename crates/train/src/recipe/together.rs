@@ -14,13 +14,16 @@ pub(super) fn check(
 ) {
     let mut voids =
         if alignment.finetuning.is_some() { of_finetuning() } else { of_alignment(alignment) };
-    if alignment.tuning == Tuning::Full && model.is_some_and(|model| model.load_in_4bit) {
+    if alignment.tuning == Tuning::Full {
         let when = match alignment.finetuning {
             Some(_) => "with `training.method: full`",
             None => "with `alignment.use_lora: false`",
         };
         let hint = "remove it: weights that are trained are kept in 32 bits";
-        voids.push(("model", "load_in_4bit", when, hint));
+        if model.is_some_and(|model| model.load_in_4bit) {
+            voids.push(("model", "load_in_4bit", when, hint));
+        }
+        voids.push(("model", "dequantize", when, hint));
     }
     for (name, key, when, hint) in voids {
         let _ = section(name, entries, problems, |section| {

@@ -102,6 +102,11 @@ impl<'a> Left<'a> {
         Self { data: &self.data[start..], words: words.len(), ..self }
     }
 
+    /// The words of the row, if it is one and its words lie side by side.
+    pub(crate) fn only_row(self) -> Option<&'a [u32]> {
+        (self.rows == 1 && self.word_stride == 1).then(|| &self.data[..self.words])
+    }
+
     /// Whether every word of every row is inside the data.
     fn is_inside(self) -> bool {
         self.rows == 0
@@ -142,6 +147,34 @@ impl<'a> Out<'a> {
         cols: usize,
     ) -> Self {
         Self { start, rows, stride, cols, target: PhantomData }
+    }
+
+    /// What sums of the first row start from.
+    ///
+    /// # Panics
+    ///
+    /// If there is no row.
+    pub(crate) fn first_row(&self, mode: Mode) -> [f32; PANEL] {
+        assert!(self.rows > 0 && self.cols <= PANEL, "a row of at most 32 columns");
+        let mut sums = [0.0; PANEL];
+        if mode == Mode::Add {
+            // SAFETY: the row's columns are inside the tile, which this value alone may touch.
+            let values = unsafe { std::slice::from_raw_parts(self.start, self.cols) };
+            sums[..self.cols].copy_from_slice(values);
+        }
+        sums
+    }
+
+    /// Replaces the first row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no row.
+    pub(crate) fn set_first_row(&mut self, sums: &[f32; PANEL]) {
+        assert!(self.rows > 0 && self.cols <= PANEL, "a row of at most 32 columns");
+        // SAFETY: the row's columns are inside the tile, which this value alone may touch.
+        let values = unsafe { std::slice::from_raw_parts_mut(self.start, self.cols) };
+        values.copy_from_slice(&sums[..self.cols]);
     }
 
     /// Sets every row to the same values, or to zero.

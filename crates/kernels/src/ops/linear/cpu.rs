@@ -9,6 +9,7 @@ use super::{Lora, Projection, ProjectionGrad, Saved};
 use crate::cpu::gemm::{
     Element, Left, Mode, Out, PANEL, TILE_ROWS, panel_count, panel_words, product,
 };
+use crate::cpu::team;
 use crate::cpu::tiles::Shared;
 use crate::cpu::words::with_scratch;
 use crate::{Cpu, Device, Dropout, Operand, Tensor, Weight};
@@ -40,7 +41,7 @@ fn for_each_tile(
     body: impl Fn(Range<usize>, usize) + Sync,
 ) {
     let blocks = rows.div_ceil(block);
-    (0..blocks * panels).into_par_iter().for_each(|tile| {
+    team::for_each(blocks * panels, |tile| {
         let first = tile / panels * block;
         body(first..rows.min(first + block), tile % panels);
     });
@@ -94,9 +95,8 @@ pub(super) fn forward(
             out.fill(Some(&bias[cols]));
             Mode::Add
         });
-        weight.with_panel((cpu, element), index, |panel| {
-            product((cpu, element), x.left().row_range(rows.clone()), panel, &mut out, mode);
-        });
+        let left = x.left().row_range(rows.clone());
+        weight.product((cpu, element), left, index, (&mut out, mode));
         if let (Some(low), Some(by_output)) = (&low[owner], &by_output[owner]) {
             let left = low.left().row_range(rows);
             product((cpu, element), left, by_output.get(index), &mut out, Mode::Add);

@@ -121,9 +121,7 @@ impl Pass<'_> {
             for (index, panel) in self.panels.clone().enumerate() {
                 let at = index * PANEL;
                 let mut out = Out::new(&mut logits[at..], stride, PANEL.min(cols - at));
-                self.head.weight.with_panel(kind, panel, |panel| {
-                    product(kind, left, panel, &mut out, Mode::Replace);
-                });
+                self.head.weight.product(kind, left, panel, (&mut out, Mode::Replace));
             }
             let lines = logits.chunks_mut(stride).zip(p.chunks_mut(word_stride));
             for ((row, others), (logits, p)) in rows.clone().zip(others.iter_mut()).zip(lines) {
