@@ -110,7 +110,8 @@ impl Drop for Program {
 fn table(turns: &[[Turn; 2]]) -> String {
     let of = |get: fn(&Turn) -> f64, which: usize| median(turns.iter().map(|it| get(&it[which])));
     let ratio = |get: fn(&Turn) -> f64| median(turns.iter().map(|it| get(&it[0]) / get(&it[1])));
-    let (decode, prefill): (fn(&Turn) -> f64, fn(&Turn) -> f64) = (|it| it.decode, |it| it.prefill);
+    let decode: fn(&Turn) -> f64 = |it| it.decode;
+    let prefill: fn(&Turn) -> f64 = |it| it.prefill;
     format!(
         "| tokens a second | ours | llama.cpp | ratio |\n|---|---:|---:|---:|\n\
          | decode | {:.0} | {:.0} | {:.2} |\n| prefill | {:.0} | {:.0} | {:.2} |\n\n\
