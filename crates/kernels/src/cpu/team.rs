@@ -243,7 +243,7 @@ mod tests {
             on_threads(threads, || {
                 let sums = together(|| {
                     (0..500)
-                        .map(|count: usize| {
+                        .inspect(|&count: &usize| {
                             let seen: Vec<AtomicUsize> =
                                 (0..count).map(|_| AtomicUsize::new(0)).collect();
                             for_each(count, |index| {
@@ -252,7 +252,6 @@ mod tests {
                                 for_each(2, |_| {});
                             });
                             assert!(seen.iter().all(|seen| seen.load(SeqCst) == 1), "{count}");
-                            count
                         })
                         .sum::<usize>()
                 });

@@ -33,7 +33,7 @@ pub trait Rows: Sync {
     /// Reads a row; `out` has `cols()` places.
     fn read_row(&self, row: usize, out: &mut [f32]);
     /// The same rows in few bits, if a weight is to keep them so; `cols()` is then a multiple of
-    /// [`LowBit::block_len`].
+    /// [`LowBit::block_len`](crate::LowBit::block_len).
     fn coded(&self) -> Option<&dyn Coded> {
         None
     }

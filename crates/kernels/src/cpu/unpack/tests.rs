@@ -45,15 +45,15 @@ impl Coded for Random {
             LowBit::Q8_0 => 255,
         };
         for (code, number) in codes.iter_mut().zip(self.numbers(row, 1, self.cols)) {
-            *code = ((number + 1.0) * 128.0) as u8 & most;
+            *code = ((number * 127.0) as i8).cast_unsigned() & most;
         }
         let numbers = self.numbers(row, 2, 2 * scales.len());
         let is_k = matches!(self.kind, LowBit::Q4K | LowBit::Q5K | LowBit::Q6K);
         for (at, (scale, pair)) in scales.iter_mut().zip(numbers.as_chunks::<2>().0).enumerate() {
             *scale = match self.kind {
                 LowBit::Nf4 => (0.1 * pair[0].abs()).to_bits(),
-                LowBit::Q6K if at % 5 > 0 => (pair[0] * 2e9) as i32 as u32,
-                _ if is_k && at % 5 > 0 => (pair[0] * 2e9) as i32 as u32 & 0x3f3f_3f3f,
+                LowBit::Q6K if at % 5 > 0 => ((pair[0] * 2e9) as i32).cast_unsigned(),
+                _ if is_k && at % 5 > 0 => ((pair[0] * 2e9) as i32).cast_unsigned() & 0x3f3f_3f3f,
                 LowBit::Q6K => word(0.001 * pair[0], 0.0),
                 _ if is_k => word(0.001 * pair[0], 0.001 * pair[1]),
                 _ => word(0.1 * pair[0], 0.1 * pair[1]),
