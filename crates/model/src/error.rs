@@ -177,8 +177,13 @@ impl Error {
                 Some("write a folder with `--format safetensors`, and convert that".into())
             }
             Self::NoFolder { .. } => Some("write GGUF, or start from the model's folder".into()),
-            Self::Setting { .. }
-            | Self::Config { .. }
+            Self::Setting { key, .. } if key == "quantization_config" => Some(
+                "take the model as it was before; `model.load_in_4bit: true` rounds it in the same way".into(),
+            ),
+            Self::Setting { .. } => Some(
+                "docs/guides/model.md says which models are supported, and with what".into(),
+            ),
+            Self::Config { .. }
             | Self::Json { .. }
             | Self::NoSuchLayer { .. }
             | Self::Stopped

@@ -88,24 +88,24 @@ impl Loader<'_> {
     }
 
     fn scan(&mut self, config: &Config, layer: usize) -> Result<Option<Scan>, Error> {
-        let tensors = config.scan_tensors(layer);
-        let (Some(names), Some(shape)) = (config.names.scan, config.scan) else { return Ok(None) };
-        if tensors.is_empty() {
+        let (Mixer::Scan, Some(names), Some(shape)) =
+            (config.blocks[layer].mixer, config.names.scan, config.scan)
+        else {
             return Ok(None);
-        }
-        let mut parts = Vec::new();
-        for (name, shape) in tensors {
-            let values = self.checkpoint.values(&name, &shape)?;
-            let slot = self.full.then(|| self.arena.add(name, &shape, shape.len() > 1, &values));
-            parts.push(Trainable { slot, ..Trainable::frozen(values) });
-        }
-        let mut parts = parts.into_iter();
-        let mut next = || parts.next().unwrap_or(Trainable::frozen(Vec::new()));
-        let conv = next();
-        let conv_bias = shape.has_conv_bias.then(&mut next);
-        let (dt_bias, a_log, d) = (next(), next(), next());
-        let norm_name = config.in_block(layer, names.norm);
-        let norm = self.norm(config, &norm_name, shape.layout.inner())?;
+        };
+        let (heads, channels) = (shape.layout.heads, shape.layout.xbc_cols());
+        let name = |name: &str| config.in_block(layer, name);
+        // In the order of `Scan::parts`: slots ascend.
+        let conv = self.tensor(name(names.conv) + ".weight", &[channels, 1, shape.taps])?;
+        let conv_bias = if shape.has_conv_bias {
+            Some(self.tensor(name(names.conv) + ".bias", &[channels])?)
+        } else {
+            None
+        };
+        let dt_bias = self.tensor(name(names.dt_bias), &[heads])?;
+        let a_log = self.tensor(name(names.a_log), &[heads])?;
+        let d = self.tensor(name(names.d), &[heads])?;
+        let norm = self.norm(config, &name(names.norm), shape.layout.inner())?;
         Ok(Some(Scan { conv, conv_bias, dt_bias, a_log, d, norm }))
     }
 
@@ -167,20 +167,22 @@ impl Loader<'_> {
 
     fn norm(&mut self, config: &Config, name: &str, width: usize) -> Result<decoder::Norm, Error> {
         let offset = if config.norm == NormKind::RmsPlusOne { 1.0 } else { 0.0 };
-        let mut weight = self.vector(format!("{name}.weight"), width)?;
+        let mut weight = self.tensor(format!("{name}.weight"), &[width])?;
         for value in &mut weight.value {
             *value += offset;
         }
         let bias = match config.norm {
-            NormKind::Layer => Some(self.vector(format!("{name}.bias"), width)?),
+            NormKind::Layer => Some(self.tensor(format!("{name}.bias"), &[width])?),
             _ => None,
         };
         Ok(decoder::Norm { weight, bias, offset })
     }
 
-    fn vector(&mut self, name: String, width: usize) -> Result<Trainable<Vec<f32>>, Error> {
-        let values = self.checkpoint.vector(&name, width)?;
-        let slot = self.full.then(|| self.arena.add(name, &[width], false, &values));
+    /// A tensor that is kept as it is; weight decay acts on it if it has two dimensions or more.
+    fn tensor(&mut self, name: String, shape: &[usize]) -> Result<Trainable<Vec<f32>>, Error> {
+        let values = self.checkpoint.values(&name, shape)?;
+        let decay = 1 < shape.len();
+        let slot = self.full.then(|| self.arena.add(name, shape, decay, &values));
         Ok(Trainable { slot, ..Trainable::frozen(values) })
     }
 }

@@ -69,8 +69,12 @@ impl Past {
 
 /// How many of a prompt's `left` tokens to read next, about `most` of them, so that a prompt read in
 /// parts has the bits of a prompt read at once.
-pub fn part_of_prompt(left: usize, most: usize) -> usize {
-    attention::part_rows(left, most)
+///
+/// All of them where positions turn otherwise in a sequence of that length: its first part must not
+/// be taken for a short one.
+pub fn part_of_prompt(config: &Config, left: usize, most: usize) -> usize {
+    let is_long = config.short_context().is_some_and(|short| short < left);
+    if is_long { left } else { attention::part_rows(left, most) }
 }
 
 impl Policy {

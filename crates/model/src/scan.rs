@@ -53,6 +53,11 @@ impl<'a> Scanning<'a> {
         Some(Self { ctx, shape: ctx.decoder.config.scan?, weights })
     }
 
+    /// Whether its own tensors are trained.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.weights.conv.slot.is_some()
+    }
+
     /// The mixed rows, rounded for the product that follows.
     pub(crate) fn forward(&self, projected: &Tensor) -> (Operand, Saved) {
         let ctx = self.ctx;

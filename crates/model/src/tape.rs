@@ -14,12 +14,12 @@ use kernels::{
 };
 
 use crate::{
-    Decoder, Mixer,
+    Decoder,
     context::{Context, attention_shape, heads},
     decoder::{self, Group, Trained},
     norms,
     past::{add_output, embedded},
-    scan,
+    scan::{Saved, Scanning},
 };
 
 /// A value on the tape.
@@ -34,24 +34,30 @@ impl<T> Clone for Var<T> {
     }
 }
 
-/// Which norm of the decoder.
+/// A norm before products, which every decoder has.
 #[derive(Clone, Copy)]
 pub(crate) enum Norm {
     Attention(usize),
-    PostAttention(usize),
     Mlp(usize),
-    PostMlp(usize),
     Final,
+}
+
+/// A norm of what attention or feed-forward gives, which some decoders have.
+#[derive(Clone, Copy)]
+enum OutputNorm {
+    Attention(usize),
+    Mlp(usize),
 }
 
 enum Node {
     Embed { out: usize, ids: Vec<u32> },
     Norm { x: Var<Tensor>, saved: Vec<f32>, norm: Norm, out: usize },
+    OutputNorm { x: Var<Tensor>, inv_rms: Vec<f32>, norm: OutputNorm, out: usize },
     HeadNorm { x: Var<Tensor>, inv_rms: Vec<f32>, layer: usize, out: usize },
     Project { x: usize, remake: Remake, low: Vec<Option<Operand>>, at: (usize, Group), out: usize },
     Rope { x: usize, layer: usize, out: usize },
     Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32>, layer: usize },
-    Scan { x: Var<Tensor>, saved: scan::Saved, layer: usize, out: usize },
+    Scan { x: Var<Tensor>, saved: Saved, layer: usize, out: usize },
     Activation { x: Var<Tensor>, out: usize },
     Add { a: usize, b: usize, out: usize },
     Gather { x: usize, row_count: usize, rows: Vec<u32>, out: usize },
@@ -138,49 +144,32 @@ impl Tape {
     }
 
     fn block_body(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, layer: usize) -> Var<Tensor> {
-        let shape = &ctx.decoder.blocks[layer];
         let normed = self.normed(ctx, x, Norm::Attention(layer));
         let projected = self.project(ctx, normed, layer, Group::Qkv);
-        let mixed = match shape.shape.mixer {
-            Mixer::Attention => self.attend(ctx, projected, layer),
-            Mixer::Scan => self.scan(ctx, projected, layer),
+        let mixed = if let Some(mixer) = Scanning::of(ctx, layer) {
+            self.scan(&mixer, projected, layer)
+        } else {
+            let qkv = self.head_norm(ctx, projected, layer);
+            let qkv = self.rope(ctx, qkv, layer);
+            self.attention(ctx, qkv, layer)
         };
         let mixed = Input { remake: Remake::Kept(Rc::clone(&mixed.value)), x: mixed };
-        let mut out = self.project(ctx, mixed, layer, Group::Output);
-        if shape.post_attention_norm.is_some() {
-            out = self.output_norm(ctx, out, Norm::PostAttention(layer));
-        }
+        let out = self.project(ctx, mixed, layer, Group::Output);
+        let out = self.output_norm(ctx, out, OutputNorm::Attention(layer));
         let x = self.add(ctx, x, out);
         let normed = self.normed(ctx, &x, Norm::Mlp(layer));
         let inner = self.project(ctx, normed, layer, Group::GateUp);
         let remake = Remake::Activation(inner.clone());
         let bent = Input { x: self.activation(ctx, inner), remake };
-        let mut out = self.project(ctx, bent, layer, Group::Down);
-        if shape.post_mlp_norm.is_some() {
-            out = self.output_norm(ctx, out, Norm::PostMlp(layer));
-        }
+        let out = self.project(ctx, bent, layer, Group::Down);
+        let out = self.output_norm(ctx, out, OutputNorm::Mlp(layer));
         self.add(ctx, &x, out)
     }
 
-    /// Attention from what was projected.
-    fn attend(&mut self, ctx: &Context<'_>, mut qkv: Var<Tensor>, layer: usize) -> Var<Operand> {
-        let block = &ctx.decoder.blocks[layer];
-        if block.head_norms.is_some() {
-            qkv = self.head_norm(ctx, qkv, layer);
-        }
-        if block.shape.rope.is_some() {
-            qkv = self.rope(ctx, qkv, layer);
-        }
-        self.attention(ctx, qkv, layer)
-    }
-
     /// A state carried along what was projected.
-    fn scan(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Operand> {
-        let Some(mixer) = scan::Scanning::of(ctx, layer) else {
-            return self.attention(ctx, x, layer);
-        };
+    fn scan(&mut self, mixer: &Scanning<'_>, x: Var<Tensor>, layer: usize) -> Var<Operand> {
         let (out, saved) = mixer.forward(&x.value);
-        let needed = self.needs(x.id) || trains(ctx, layer);
+        let needed = self.needs(x.id) || mixer.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::Scan { x, saved, layer, out: out.id });
         out
@@ -200,18 +189,19 @@ impl Tape {
         out
     }
 
-    /// The norm of what attention or feed-forward gives, not rounded.
-    fn output_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, norm: Norm) -> Var<Tensor> {
-        let weights = norm_of(ctx.decoder, norm);
+    /// What attention or feed-forward gives, normalized and not rounded, where there is a norm.
+    fn output_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, norm: OutputNorm) -> Var<Tensor> {
+        let Some(weights) = output_norm_of(ctx.decoder, norm) else { return x };
         let eps = ctx.decoder.config.norm_eps;
-        let (out, saved) =
+        let (out, inv_rms) =
             rms_norm::forward_exact(ctx.device, &x.value, &weights.weight.value, eps);
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
-        self.record(needed, Node::Norm { x, saved, norm, out: out.id });
+        self.record(needed, Node::OutputNorm { x, inv_rms, norm, out: out.id });
         out
     }
 
+    /// Queries and keys with normalized heads, where there are norms of heads.
     fn head_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
         let Some([q, k]) = &ctx.decoder.blocks[layer].head_norms else { return x };
         let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
@@ -241,6 +231,7 @@ impl Tape {
         out
     }
 
+    /// Queries and keys turned to their positions, where the block turns.
     fn rope(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
         let Some(table) = rope_of(ctx, layer) else { return x };
         let mut value = owned(x.value);
@@ -305,17 +296,18 @@ fn owned(value: Rc<Tensor>) -> Tensor {
     Rc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone())
 }
 
-/// The weights of a norm; blocks have all norms that are asked for.
 fn norm_of(decoder: &Decoder, norm: Norm) -> &decoder::Norm {
-    let block = |layer: usize| &decoder.blocks[layer];
     match norm {
-        Norm::Attention(layer) => &block(layer).attention_norm,
-        Norm::PostAttention(layer) => {
-            block(layer).post_attention_norm.as_ref().unwrap_or(&decoder.norm)
-        }
-        Norm::Mlp(layer) => &block(layer).mlp_norm,
-        Norm::PostMlp(layer) => block(layer).post_mlp_norm.as_ref().unwrap_or(&decoder.norm),
+        Norm::Attention(layer) => &decoder.blocks[layer].attention_norm,
+        Norm::Mlp(layer) => &decoder.blocks[layer].mlp_norm,
         Norm::Final => &decoder.norm,
+    }
+}
+
+fn output_norm_of(decoder: &Decoder, norm: OutputNorm) -> Option<&decoder::Norm> {
+    match norm {
+        OutputNorm::Attention(layer) => decoder.blocks[layer].post_attention_norm.as_ref(),
+        OutputNorm::Mlp(layer) => decoder.blocks[layer].post_mlp_norm.as_ref(),
     }
 }
 

@@ -75,6 +75,16 @@ fn a_step_that_one_sequence_cannot_take_changes_none() {
     assert!([short, full] == before);
 }
 
+/// Its rows turn by the length of the whole, so it is not cut.
+#[test]
+fn a_prompt_that_turns_by_its_length_is_read_at_once() {
+    let open = |name| Checkpoint::open(&testkit::golden(name)).unwrap();
+    let (long, gqa) = (open("model/phi3-longrope"), open("model/gqa"));
+    assert_eq!(long.config().short_context(), Some(64));
+    assert_eq!(part_of_prompt(long.config(), 250, 1), 250);
+    assert!(part_of_prompt(gqa.config(), 250, 1) < 250);
+}
+
 #[test]
 fn a_prompt_in_parts_has_the_bits_of_one_read_at_once() {
     let prompt: Vec<u32> = (0..250).map(|n| 3 + n * n % 280).collect();
@@ -84,7 +94,7 @@ fn a_prompt_in_parts_has_the_bits_of_one_read_at_once() {
         let (mut parts, mut last) = (0, Vec::new());
         while past.length() < prompt.len() {
             let left = &prompt[past.length()..];
-            let part = part_of_prompt(left.len(), 1);
+            let part = part_of_prompt(policy.config(), left.len(), 1);
             last = policy.read(&mut past, &left[..part], true).unwrap();
             parts += 1;
         }

@@ -198,7 +198,7 @@ impl<'a> Worker<'a> {
         {
             let start = reading.past.length();
             let left = reading.job.prompt.tokens.len() - start;
-            let part = part_of_prompt(left, most);
+            let part = part_of_prompt(self.weights.policy.config(), left, most);
             done += part;
             let logits = match self.weights.read(&mut reading, part) {
                 Ok(logits) => logits,

@@ -147,10 +147,7 @@ impl Source<'_> {
             "attention_multiplier": self.real("attention.scale"),
             "logits_scaling": self.real("logit_scale"),
         });
-        Ok(match value {
-            serde_json::Value::Object(map) => map,
-            _ => Map::new(),
-        })
+        Ok(families::table(value))
     }
 
     /// The keys of the family with learned positions.
@@ -167,10 +164,7 @@ impl Source<'_> {
             "tie_word_embeddings": !self.has("output.weight"),
             "bos_token_id": self.file.get_u32("tokenizer.ggml.bos_token_id").ok(),
         });
-        Ok(match value {
-            serde_json::Value::Object(map) => map,
-            _ => Map::new(),
-        })
+        Ok(families::table(value))
     }
 
     fn scaling(&self) -> Result<serde_json::Value, Error> {

@@ -113,8 +113,5 @@ pub(crate) fn config_json(path: &Path, config: &Config) -> Result<Map<String, Va
         "tie_word_embeddings": config.tied,
         "vocab_size": config.vocabulary,
     });
-    Ok(match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    })
+    Ok(super::table(value))
 }

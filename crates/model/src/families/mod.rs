@@ -83,18 +83,23 @@ pub(crate) fn json(path: &Path) -> Result<Map<String, Value>, Error> {
 
 /// Puts quotes around Python's numbers that are no JSON, outside of texts.
 fn quoted(text: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    // Every other part lies between quotes; a quote after a backslash does not end it.
-    for (index, part) in text.replace("\\\"", "\u{1}").split('"').enumerate() {
-        let is_text = index % 2 == 1;
-        parts.push(if is_text { part.to_owned() } else { outside(part) });
+    let mut out = String::with_capacity(text.len());
+    let (mut is_text, mut rest) = (false, text);
+    while let Some(next) = rest.chars().next() {
+        let number = ["-Infinity", "Infinity", "NaN"].into_iter().find(|it| rest.starts_with(it));
+        let taken = if let Some(number) = number.filter(|_| !is_text) {
+            out.extend(['"'].into_iter().chain(number.chars()).chain(['"']));
+            number.len()
+        } else {
+            is_text ^= next == '"';
+            // What follows a backslash in a text ends nothing.
+            let escaped = rest.chars().nth(1).filter(|_| is_text && next == '\\');
+            out.extend(std::iter::once(next).chain(escaped));
+            next.len_utf8() + escaped.map_or(0, char::len_utf8)
+        };
+        rest = &rest[taken..];
     }
-    parts.join("\"").replace('\u{1}', "\\\"")
-}
-
-fn outside(part: &str) -> String {
-    let quoted = part.replace("-Infinity", "\u{2}").replace("Infinity", "\"Infinity\"");
-    quoted.replace('\u{2}', "\"-Infinity\"").replace("NaN", "\"NaN\"")
+    out
 }
 
 /// Reads the keys of a configuration that lies in `path`, as [`read`].
@@ -177,4 +182,12 @@ fn check(path: &Path, config: &Config) -> Result<(), Error> {
 
 fn bad(path: &Path, reason: String) -> Error {
     Error::Config { path: path.into(), reason }
+}
+
+/// A table that was written out.
+fn table(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }

@@ -7,12 +7,13 @@ use kernels::{
     ops::{activation, attention, embedding, head_norm, linear, residual, rope, rows},
 };
 
-use super::{Node, Norm, Remake, Tape, Var, norm_of, owned, rope_of};
+use super::{Node, Remake, Tape, Var, norm_of, output_norm_of, owned, rope_of};
 use crate::{
     Arena,
     context::{Context, attention_shape, heads},
-    decoder::{Group, Linear, Trained},
-    norms, scan,
+    decoder::{self, Group, Linear, Trained},
+    norms,
+    scan::Scanning,
 };
 
 impl Tape {
@@ -52,7 +53,13 @@ impl Pass<'_, '_> {
     fn step(&mut self, node: Node) {
         match node {
             Node::Embed { out, ids } => self.embed(out, &ids),
-            Node::Norm { x, saved, norm, out } => self.norm(&x, &saved, norm, out),
+            Node::Norm { x, saved, norm, out } => {
+                self.norm(&x, &saved, norm_of(self.ctx.decoder, norm), out);
+            }
+            Node::OutputNorm { x, inv_rms, norm, out } => {
+                let Some(weights) = output_norm_of(self.ctx.decoder, norm) else { return };
+                self.norm(&x, &inv_rms, weights, out);
+            }
             Node::HeadNorm { x, inv_rms, layer, out } => self.head_norm(&x, &inv_rms, layer, out),
             Node::Project { x, remake, low, at, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
@@ -80,7 +87,7 @@ impl Pass<'_, '_> {
             }
             Node::Scan { x, saved, layer, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
-                let Some(mixer) = scan::Scanning::of(self.ctx, layer) else { return };
+                let Some(mixer) = Scanning::of(self.ctx, layer) else { return };
                 let dx = mixer.backward(&dy, &x.value, &saved, self.slots);
                 self.give(x.id, Some(dx));
             }
@@ -135,9 +142,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn norm(&mut self, x: &Var<Tensor>, saved: &[f32], norm: Norm, out: usize) {
+    fn norm(&mut self, x: &Var<Tensor>, saved: &[f32], weights: &decoder::Norm, out: usize) {
         let Some(dy) = self.gradients[out].take() else { return };
-        let weights = norm_of(self.ctx.decoder, norm);
         let dx = norms::backward(self.ctx, &dy, (&x.value, saved), weights, self.slots);
         self.give(x.id, Some(dx));
     }

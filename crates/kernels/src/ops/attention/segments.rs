@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::Branches;
+use crate::branches::Run;
 
 /// A prompt or a branch: consecutive rows, each of which sees `before` and its own run up to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,22 +21,16 @@ pub(super) struct Segment {
 
 /// The segments of all trees in the order of their rows, empty ones too.
 pub(super) fn of_branches(branches: &Branches) -> Vec<Segment> {
-    let mut segments = Vec::new();
-    let mut slot = 0;
-    for tree in &branches.trees {
-        let prompt = tree.prompt_rows();
-        let before_slot = slot;
-        let mut push = |rows: Range<usize>, before: Range<usize>| {
-            let next = slot + rows.len().next_multiple_of(2);
-            segments.push(Segment { rows, before, slot, before_slot });
-            slot = next;
-        };
-        push(prompt.clone(), prompt.start..prompt.start);
-        for rows in tree.branch_rows() {
-            push(rows, prompt.clone());
+    let (mut slot, mut before_slot) = (0, 0);
+    let segment = |run: Run| {
+        if run.is_prompt {
+            before_slot = slot;
         }
-    }
-    segments
+        let segment = Segment { slot, before_slot, before: run.before, rows: run.rows };
+        slot += segment.rows.len().next_multiple_of(2);
+        segment
+    };
+    branches.runs().map(segment).collect()
 }
 
 /// The number of slots of all segments.
