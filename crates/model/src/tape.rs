@@ -17,9 +17,11 @@ use crate::{
     Decoder,
     context::{Context, attention_shape, heads},
     decoder::{self, Group, Trained},
+    meter::Part,
     norms,
     past::{add_output, embedded},
     scan::{Saved, Scanning},
+    work,
 };
 
 /// A value on the tape.
@@ -111,7 +113,8 @@ impl Tape {
     /// Token rows `[T, hidden]`.
     pub(crate) fn embed(&mut self, ctx: &Context<'_>, ids: &[u32]) -> Var<Tensor> {
         let trained = ctx.decoder.embedding.slot.is_some();
-        let out = self.var(embedded(ctx, ids), trained);
+        let value = ctx.time(Part::Embedding, 0, || embedded(ctx, ids));
+        let out = self.var(value, trained);
         self.record(trained, Node::Embed { out: out.id, ids: ids.to_vec() });
         out
     }
@@ -147,7 +150,7 @@ impl Tape {
         let normed = self.normed(ctx, x, Norm::Attention(layer));
         let projected = self.project(ctx, normed, layer, Group::Qkv);
         let mixed = if let Some(mixer) = Scanning::of(ctx, layer) {
-            self.scan(&mixer, projected, layer)
+            self.scan(ctx, &mixer, projected, layer)
         } else {
             let qkv = self.head_norm(ctx, projected, layer);
             let qkv = self.rope(ctx, qkv, layer);
@@ -167,8 +170,14 @@ impl Tape {
     }
 
     /// A state carried along what was projected.
-    fn scan(&mut self, mixer: &Scanning<'_>, x: Var<Tensor>, layer: usize) -> Var<Operand> {
-        let (out, saved) = mixer.forward(&x.value);
+    fn scan(
+        &mut self,
+        ctx: &Context<'_>,
+        mixer: &Scanning<'_>,
+        x: Var<Tensor>,
+        layer: usize,
+    ) -> Var<Operand> {
+        let (out, saved) = ctx.time(Part::Scan, 0, || mixer.forward(&x.value));
         let needed = self.needs(x.id) || mixer.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::Scan { x, saved, layer, out: out.id });
@@ -182,7 +191,7 @@ impl Tape {
     /// Normalized rows, rounded as an operand of products.
     pub(crate) fn norm(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Var<Operand> {
         let weights = norm_of(ctx.decoder, norm);
-        let (out, saved) = norms::forward(ctx, &x.value, weights);
+        let (out, saved) = ctx.time(Part::Norm, 0, || norms::forward(ctx, &x.value, weights));
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::Norm { x: x.clone(), saved, norm, out: out.id });
@@ -193,8 +202,9 @@ impl Tape {
     fn output_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, norm: OutputNorm) -> Var<Tensor> {
         let Some(weights) = output_norm_of(ctx.decoder, norm) else { return x };
         let eps = ctx.decoder.config.norm_eps;
-        let (out, inv_rms) =
-            rms_norm::forward_exact(ctx.device, &x.value, &weights.weight.value, eps);
+        let (out, inv_rms) = ctx.time(Part::Norm, 0, || {
+            rms_norm::forward_exact(ctx.device, &x.value, &weights.weight.value, eps)
+        });
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::OutputNorm { x, inv_rms, norm, out: out.id });
@@ -206,7 +216,9 @@ impl Tape {
         let Some([q, k]) = &ctx.decoder.blocks[layer].head_norms else { return x };
         let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
         let eps = ctx.decoder.config.norm_eps;
-        let (out, inv_rms) = head_norm::forward(ctx.device, &x.value, heads(ctx), weights, eps);
+        let (out, inv_rms) = ctx.time(Part::Norm, 0, || {
+            head_norm::forward(ctx.device, &x.value, heads(ctx), weights, eps)
+        });
         let needed = self.needs(x.id) || q.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::HeadNorm { x, inv_rms, layer, out: out.id });
@@ -222,7 +234,9 @@ impl Tape {
     ) -> Var<Tensor> {
         let linears = ctx.decoder.blocks[layer].group(group);
         let projections = ctx.projections(layer, group);
-        let (out, low) = linear::forward(ctx.device, &x.value, &projections);
+        let flops = work::forward(x.value.rows(), &projections);
+        let (out, low) =
+            ctx.time(group.part(), flops, || linear::forward(ctx.device, &x.value, &projections));
         let needed =
             self.needs(x.id) || linears.iter().any(|linear| linear.trained != Trained::Nothing);
         let out = self.var(out, needed);
@@ -235,7 +249,9 @@ impl Tape {
     fn rope(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
         let Some(table) = rope_of(ctx, layer) else { return x };
         let mut value = owned(x.value);
-        rope::forward(ctx.device, &mut value, heads(ctx), table, ctx.positions);
+        ctx.time(Part::Rope, 0, || {
+            rope::forward(ctx.device, &mut value, heads(ctx), table, ctx.positions);
+        });
         let needed = self.needs(x.id);
         let out = self.var(value, needed);
         self.record(needed, Node::Rope { x: x.id, layer, out: out.id });
@@ -244,7 +260,10 @@ impl Tape {
 
     fn attention(&mut self, ctx: &Context<'_>, qkv: Var<Tensor>, layer: usize) -> Var<Operand> {
         let shape = attention_shape(ctx, layer);
-        let (out, lse) = attention::forward(ctx.device, ctx.precision, &qkv.value, shape);
+        let flops = work::attention(shape.branches, shape.heads, shape.scoring.window);
+        let (out, lse) = ctx.time(Part::Attention, flops, || {
+            attention::forward(ctx.device, ctx.precision, &qkv.value, shape)
+        });
         let needed = self.needs(qkv.id);
         let out = self.var(out, needed);
         self.record(needed, Node::Attention { qkv, out: out.clone(), lse, layer });
@@ -254,7 +273,10 @@ impl Tape {
     fn activation(&mut self, ctx: &Context<'_>, x: Var<Tensor>) -> Var<Operand> {
         let needed = self.needs(x.id);
         let form = ctx.decoder.config.activation;
-        let out = self.var(activation::forward(ctx.device, ctx.precision, &x.value, form), needed);
+        let value = ctx.time(Part::Activation, 0, || {
+            activation::forward(ctx.device, ctx.precision, &x.value, form)
+        });
+        let out = self.var(value, needed);
         self.record(needed, Node::Activation { x, out: out.id });
         out
     }
@@ -263,7 +285,7 @@ impl Tape {
     fn add(&mut self, ctx: &Context<'_>, a: &Var<Tensor>, b: Var<Tensor>) -> Var<Tensor> {
         let needed = self.needs(a.id) || self.needs(b.id);
         let mut value = owned(b.value);
-        add_output(ctx, &mut value, &a.value);
+        ctx.time(Part::Residual, 0, || add_output(ctx, &mut value, &a.value));
         let out = self.var(value, needed);
         self.record(needed, Node::Add { a: a.id, b: b.id, out: out.id });
         out
@@ -277,7 +299,8 @@ impl Tape {
         indices: Vec<u32>,
     ) -> Var<Tensor> {
         let needed = self.needs(x.id);
-        let out = self.var(rows::gather(ctx.device, &x.value, &indices), needed);
+        let value = ctx.time(Part::Rows, 0, || rows::gather(ctx.device, &x.value, &indices));
+        let out = self.var(value, needed);
         let row_count = x.value.rows();
         self.record(needed, Node::Gather { x: x.id, row_count, rows: indices, out: out.id });
         out
