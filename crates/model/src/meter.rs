@@ -110,7 +110,7 @@ pub struct Spent {
     pub seconds: f64,
     /// Floating-point operations of products, a multiplication and an addition counted as two: what
     /// the exact computation needs, each causally visible pair of rows once. 0 for other parts.
-    pub flops: f64,
+    pub flops: u64,
 }
 
 /// Sums of what passes take; reading the clock twice a part costs nothing that can be measured.
@@ -150,7 +150,7 @@ impl Meter {
             .filter_map(|(pass, part)| {
                 let cell = &self.cells[pass as usize][part as usize];
                 let seconds = cell.nanoseconds.swap(0, Ordering::Relaxed) as f64 / 1e9;
-                let flops = cell.flops.swap(0, Ordering::Relaxed) as f64;
+                let flops = cell.flops.swap(0, Ordering::Relaxed);
                 (0.0 < seconds).then_some(Spent { pass, part, seconds, flops })
             })
             .collect()
@@ -170,7 +170,7 @@ mod tests {
         meter.time((Pass::Forward, Part::Head), 6, nap);
         let spent = meter.take();
         let told: Vec<_> = spent.iter().map(|one| (one.pass, one.part, one.flops)).collect();
-        assert_eq!(told, [(Pass::Forward, Part::Head, 11.0), (Pass::Backward, Part::Qkv, 7.0)]);
+        assert_eq!(told, [(Pass::Forward, Part::Head, 11), (Pass::Backward, Part::Qkv, 7)]);
         assert!(0.004 <= spent[0].seconds && 0.002 <= spent[1].seconds);
         assert_eq!(meter.take(), []);
     }

@@ -273,7 +273,7 @@ impl Policy {
         let rows = batch.scored.iter().map(|scored| scored.row).collect();
         let last = tape.gather(&ctx, &x, rows);
         drop(x);
-        let hidden = tape.norm(&ctx, &last, Norm::Final);
+        let (hidden, _) = tape.norm(&ctx, &last, Norm::Final);
         let targets: Vec<u32> = batch.scored.iter().map(|scored| scored.target).collect();
         let mut out = ctx.time(Part::Head, self.head_flops(batch, record), || {
             head::forward(&self.device, &hidden.value, self.head(), &targets, record)

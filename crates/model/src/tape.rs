@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use kernels::{
     Operand, Tensor,
-    ops::{activation, attention, head_norm, linear, rms_norm, rope, rows},
+    ops::{activation, attention, head_norm, linear, normed::Normed, rms_norm, rope, rows},
 };
 
 use crate::{
@@ -53,14 +53,14 @@ enum OutputNorm {
 
 enum Node {
     Embed { out: usize, ids: Vec<u32> },
-    Norm { x: Var<Tensor>, saved: Vec<f32>, norm: Norm, out: usize },
-    OutputNorm { x: Var<Tensor>, inv_rms: Vec<f32>, norm: OutputNorm, out: usize },
+    Norm { x: usize, normed: Rc<Normed>, norm: Norm, out: usize },
+    OutputNorm { x: usize, normed: Normed, norm: OutputNorm, out: usize },
     HeadNorm { x: Var<Tensor>, inv_rms: Vec<f32>, layer: usize, out: usize },
     Project { x: usize, remake: Remake, low: Vec<Option<Operand>>, at: (usize, Group), out: usize },
     Rope { x: usize, layer: usize, out: usize },
-    Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32>, layer: usize },
+    Attention { x: usize, qkv: Operand, out: Var<Operand>, lse: Vec<f32>, layer: usize },
     Scan { x: Var<Tensor>, saved: Saved, layer: usize, out: usize },
-    Activation { x: Var<Tensor>, out: usize },
+    Activation { x: usize, kept: Rc<Operand>, out: usize },
     Add { a: usize, b: usize, out: usize },
     Gather { x: usize, row_count: usize, rows: Vec<u32>, out: usize },
     Segment { x: Var<Tensor>, layer: usize, out: usize },
@@ -70,8 +70,8 @@ enum Node {
 /// rounded copies of normed and gated values take no memory.
 enum Remake {
     Kept(Rc<Operand>),
-    Norm(Var<Tensor>, Norm),
-    Activation(Var<Tensor>),
+    Norm(Rc<Normed>, Norm),
+    Activation(Rc<Operand>),
 }
 
 /// The input of a product, and how to get it again.
@@ -154,7 +154,7 @@ impl Tape {
         } else {
             let qkv = self.head_norm(ctx, projected, layer);
             let qkv = self.rope(ctx, qkv, layer);
-            self.attention(ctx, qkv, layer)
+            self.attention(ctx, &qkv, layer)
         };
         let mixed = Input { remake: Remake::Kept(Rc::clone(&mixed.value)), x: mixed };
         let out = self.project(ctx, mixed, layer, Group::Output);
@@ -162,8 +162,8 @@ impl Tape {
         let x = self.add(ctx, x, out);
         let normed = self.normed(ctx, &x, Norm::Mlp(layer));
         let inner = self.project(ctx, normed, layer, Group::GateUp);
-        let remake = Remake::Activation(inner.clone());
-        let bent = Input { x: self.activation(ctx, inner), remake };
+        let bent = self.activation(ctx, &inner);
+        drop(inner);
         let out = self.project(ctx, bent, layer, Group::Down);
         let out = self.output_norm(ctx, out, OutputNorm::Mlp(layer));
         self.add(ctx, &x, out)
@@ -185,29 +185,38 @@ impl Tape {
     }
 
     fn normed(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Input {
-        Input { x: self.norm(ctx, x, norm), remake: Remake::Norm(x.clone(), norm) }
+        let (x, normed) = self.norm(ctx, x, norm);
+        Input { x, remake: Remake::Norm(normed, norm) }
     }
 
     /// Normalized rows, rounded as an operand of products.
-    pub(crate) fn norm(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Var<Operand> {
+    pub(crate) fn norm(
+        &mut self,
+        ctx: &Context<'_>,
+        x: &Var<Tensor>,
+        norm: Norm,
+    ) -> (Var<Operand>, Rc<Normed>) {
         let weights = norm_of(ctx.decoder, norm);
-        let (out, saved) = ctx.time(Part::Norm, 0, || norms::forward(ctx, &x.value, weights));
+        let (out, normed) = ctx.time(Part::Norm, 0, || norms::forward(ctx, &x.value, weights));
+        let normed = Rc::new(normed);
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
-        self.record(needed, Node::Norm { x: x.clone(), saved, norm, out: out.id });
-        out
+        let node = Node::Norm { x: x.id, normed: Rc::clone(&normed), norm, out: out.id };
+        self.record(needed, node);
+        (out, normed)
     }
 
     /// What attention or feed-forward gives, normalized and not rounded, where there is a norm.
     fn output_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, norm: OutputNorm) -> Var<Tensor> {
         let Some(weights) = output_norm_of(ctx.decoder, norm) else { return x };
         let eps = ctx.decoder.config.norm_eps;
-        let (out, inv_rms) = ctx.time(Part::Norm, 0, || {
-            rms_norm::forward_exact(ctx.device, &x.value, &weights.weight.value, eps)
+        let (out, normed) = ctx.time(Part::Norm, 0, || {
+            let weight = &weights.weight.value;
+            rms_norm::forward_exact(ctx.device, ctx.precision, &x.value, weight, eps)
         });
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
-        self.record(needed, Node::OutputNorm { x, inv_rms, norm, out: out.id });
+        self.record(needed, Node::OutputNorm { x: x.id, normed, norm, out: out.id });
         out
     }
 
@@ -258,7 +267,7 @@ impl Tape {
         out
     }
 
-    fn attention(&mut self, ctx: &Context<'_>, qkv: Var<Tensor>, layer: usize) -> Var<Operand> {
+    fn attention(&mut self, ctx: &Context<'_>, qkv: &Var<Tensor>, layer: usize) -> Var<Operand> {
         let shape = attention_shape(ctx, layer);
         let flops = work::attention(shape.branches, shape.heads, shape.scoring.window);
         let (out, lse) = ctx.time(Part::Attention, flops, || {
@@ -266,19 +275,27 @@ impl Tape {
         });
         let needed = self.needs(qkv.id);
         let out = self.var(out, needed);
-        self.record(needed, Node::Attention { qkv, out: out.clone(), lse, layer });
+        if needed && self.recording {
+            // Products see them rounded, here and in backward.
+            let kept = ctx
+                .time(Part::Attention, 0, || Operand::new(ctx.device, ctx.precision, &qkv.value));
+            let (x, qkv) = (qkv.id, kept);
+            self.nodes.push(Node::Attention { x, qkv, out: out.clone(), lse, layer });
+        }
         out
     }
 
-    fn activation(&mut self, ctx: &Context<'_>, x: Var<Tensor>) -> Var<Operand> {
+    /// The activation of what gate and up give, as the input of the product that follows.
+    fn activation(&mut self, ctx: &Context<'_>, x: &Var<Tensor>) -> Input {
         let needed = self.needs(x.id);
         let form = ctx.decoder.config.activation;
-        let value = ctx.time(Part::Activation, 0, || {
+        let (value, kept) = ctx.time(Part::Activation, 0, || {
             activation::forward(ctx.device, ctx.precision, &x.value, form)
         });
-        let out = self.var(value, needed);
-        self.record(needed, Node::Activation { x, out: out.id });
-        out
+        let (out, kept) = (self.var(value, needed), Rc::new(kept));
+        let node = Node::Activation { x: x.id, kept: Rc::clone(&kept), out: out.id };
+        self.record(needed, node);
+        Input { x: out, remake: Remake::Activation(kept) }
     }
 
     /// The stream `a` and what a block makes of it, `b`, in whose memory it is computed.

@@ -23,10 +23,10 @@ fn policy(training: &Training) -> Policy {
 }
 
 /// Operations by direction and part.
-fn flops(policy: &Policy) -> impl Fn(Pass, Part) -> f64 {
+fn flops(policy: &Policy) -> impl Fn(Pass, Part) -> u64 {
     let spent = policy.take_spent();
     move |pass, part| {
-        spent.iter().find(|one| (one.pass, one.part) == (pass, part)).map_or(0.0, |it| it.flops)
+        spent.iter().find(|one| (one.pass, one.part) == (pass, part)).map_or(0, |it| it.flops)
     }
 }
 
@@ -47,13 +47,13 @@ fn a_scoring_pass_takes_what_its_shapes_ask_for() {
     let flops = flops(&policy);
     let (config, (down, qkv)) = (policy.config(), sizes(&policy));
     let layers = config.blocks.len();
-    assert_eq!(flops(Pass::Forward, Part::Down), (2 * layers * ROWS * down) as f64);
-    assert_eq!(flops(Pass::Forward, Part::Qkv), (2 * layers * ROWS * qkv) as f64);
+    assert_eq!(flops(Pass::Forward, Part::Down), (2 * layers * ROWS * down) as u64);
+    assert_eq!(flops(Pass::Forward, Part::Qkv), (2 * layers * ROWS * qkv) as u64);
     // The prompt sees 15 pairs, the completions 6 + 7 + 8 and 6.
     let attention = 4 * layers * config.heads * config.head_dim * (15 + 21 + 6);
-    assert_eq!(flops(Pass::Forward, Part::Attention), attention as f64);
+    assert_eq!(flops(Pass::Forward, Part::Attention), attention as u64);
     let head = 2 * (4 + 2) * config.vocabulary * config.hidden;
-    assert_eq!(flops(Pass::Forward, Part::Head), head as f64);
+    assert_eq!(flops(Pass::Forward, Part::Head), head as u64);
     assert!(policy.take_spent().is_empty(), "told once");
 }
 
@@ -70,14 +70,14 @@ fn a_training_pass_adds_gradients_and_adapters() {
         let (config, (down, _)) = (policy.config(), sizes(&policy));
         let layers = config.blocks.len();
         let narrow = rank * (config.hidden + down / config.hidden);
-        let forward = (2 * layers * ROWS * (down + narrow)) as f64;
-        let backward = (2 * layers * ROWS * (down + 2 * narrow)) as f64;
-        let again = if recompute { forward } else { 0.0 };
+        let forward = (2 * layers * ROWS * (down + narrow)) as u64;
+        let backward = (2 * layers * ROWS * (down + 2 * narrow)) as u64;
+        let again = if recompute { forward } else { 0 };
         let told = Pass::ALL.map(|pass| flops(pass, Part::Down));
         assert_eq!(told, [forward, again, backward], "recompute: {recompute}");
         let [once, _, back] = Pass::ALL.map(|pass| flops(pass, Part::Attention));
-        assert!((back - 2.5 * once).abs() < 1.0);
-        let head = (4 * (4 + 2) * config.vocabulary * config.hidden) as f64;
+        assert_eq!(2 * back, 5 * once);
+        let head = (4 * (4 + 2) * config.vocabulary * config.hidden) as u64;
         assert_eq!(flops(Pass::Forward, Part::Head), head);
     }
 }

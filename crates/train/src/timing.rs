@@ -28,10 +28,32 @@ impl Timing {
         for Spent { pass, part, seconds, flops } in &self.parts {
             let name = format!("{}/{}", pass.name(), part.name());
             event = event.with(&format!("{name}_secs"), *seconds);
-            if 0.0 < *flops {
+            if 0 < *flops {
                 event = event.with(&format!("{name}_flops"), *flops);
             }
         }
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Part, Pass};
+
+    use super::*;
+
+    #[test]
+    fn a_line_names_pass_and_part_and_counts_where_there_are_products() {
+        let spent = |pass, part, flops| Spent { pass, part, seconds: 0.25, flops };
+        let timing = Timing {
+            whole: Duration::from_secs(2),
+            update: Duration::from_millis(125),
+            parts: vec![spent(Pass::Forward, Part::GateUp, 7), spent(Pass::Again, Part::Norm, 0)],
+        };
+        assert_eq!(
+            serde_json::to_string(&timing.event(3, 100)).unwrap(),
+            "{\"step\":3,\"step_secs\":2.0,\"tokens_per_sec\":50.0,\"optimizer_secs\":0.125,\
+             \"forward/gate_up_secs\":0.25,\"forward/gate_up_flops\":7,\"again/norm_secs\":0.25}"
+        );
     }
 }

@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use kernels::{
     Operand, Tensor,
-    ops::{activation, attention, embedding, head_norm, linear, residual, rope, rows},
+    ops::{
+        activation, attention, embedding, head_norm, linear, normed::Normed, residual, rope, rows,
+    },
 };
 
 use super::{Node, Remake, Tape, Var, norm_of, output_norm_of, owned, rope_of};
@@ -58,12 +60,12 @@ impl Pass<'_, '_> {
                 let ctx = self.ctx;
                 ctx.time(Part::Embedding, 0, || self.embed(out, &ids));
             }
-            Node::Norm { x, saved, norm, out } => {
-                self.norm(&x, &saved, norm_of(self.ctx.decoder, norm), out);
+            Node::Norm { x, normed, norm, out } => {
+                self.norm(x, &normed, norm_of(self.ctx.decoder, norm), out);
             }
-            Node::OutputNorm { x, inv_rms, norm, out } => {
+            Node::OutputNorm { x, normed, norm, out } => {
                 let Some(weights) = output_norm_of(self.ctx.decoder, norm) else { return };
-                self.norm(&x, &inv_rms, weights, out);
+                self.norm(x, &normed, weights, out);
             }
             Node::HeadNorm { x, inv_rms, layer, out } => self.head_norm(&x, &inv_rms, layer, out),
             Node::Project { x, remake, low, at, out } => {
@@ -85,16 +87,16 @@ impl Pass<'_, '_> {
                 }
                 self.give(x, Some(dy));
             }
-            Node::Attention { qkv, out, lse, layer } => {
+            Node::Attention { x, qkv, out, lse, layer } => {
                 let Some(dy) = self.gradients[out.id].take() else { return };
-                let saved = attention::Saved { qkv: &qkv.value, out: &out.value, lse: &lse };
+                let saved = attention::Saved { qkv: &qkv, out: &out.value, lse: &lse };
                 let shape = attention_shape(self.ctx, layer);
                 let attention::Shape { branches, heads, scoring } = shape;
                 let flops = work::attention_backward(branches, heads, scoring.window);
                 let dx = self.ctx.time(Part::Attention, flops, || {
                     attention::backward(self.ctx.device, &dy, saved, shape)
                 });
-                self.give(qkv.id, Some(dx));
+                self.give(x, Some(dx));
             }
             Node::Scan { x, saved, layer, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
@@ -104,13 +106,13 @@ impl Pass<'_, '_> {
                     self.ctx.time(Part::Scan, 0, || mixer.backward(&dy, &x.value, &saved, slots));
                 self.give(x.id, Some(dx));
             }
-            Node::Activation { x, out } => {
+            Node::Activation { x, kept, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let form = self.ctx.decoder.config.activation;
                 let dx = self.ctx.time(Part::Activation, 0, || {
-                    activation::backward(self.ctx.device, &dy, &x.value, form)
+                    activation::backward(self.ctx.device, &dy, &kept, form)
                 });
-                self.give(x.id, Some(dx));
+                self.give(x, Some(dx));
             }
             Node::Add { a, b, out } => self.add(a, b, out),
             Node::Gather { x, row_count, rows: indices, out } => {
@@ -161,12 +163,12 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn norm(&mut self, x: &Var<Tensor>, saved: &[f32], weights: &decoder::Norm, out: usize) {
+    fn norm(&mut self, x: usize, normed: &Normed, weights: &decoder::Norm, out: usize) {
         let Some(dy) = self.gradients[out].take() else { return };
-        let dx = self.ctx.time(Part::Norm, 0, || {
-            norms::backward(self.ctx, &dy, (&x.value, saved), weights, self.slots)
-        });
-        self.give(x.id, Some(dx));
+        let dx = self
+            .ctx
+            .time(Part::Norm, 0, || norms::backward(self.ctx, &dy, normed, weights, self.slots));
+        self.give(x, Some(dx));
     }
 
     fn head_norm(&mut self, x: &Var<Tensor>, inv_rms: &[f32], layer: usize, out: usize) {
@@ -210,18 +212,16 @@ impl Pass<'_, '_> {
     /// The input of a product once more, with the bits it had.
     fn remake(&self, remake: Remake) -> Rc<Operand> {
         let ctx = self.ctx.again();
-        let (device, precision) = (ctx.device, ctx.precision);
         match remake {
             Remake::Kept(input) => input,
-            Remake::Activation(x) => {
+            Remake::Activation(kept) => {
                 let form = ctx.decoder.config.activation;
-                Rc::new(ctx.time(Part::Activation, 0, || {
-                    activation::forward(device, precision, &x.value, form)
-                }))
+                let again = || activation::again(ctx.device, &kept, form);
+                Rc::new(ctx.time(Part::Activation, 0, again))
             }
-            Remake::Norm(x, norm) => {
+            Remake::Norm(normed, norm) => {
                 let norm = norm_of(ctx.decoder, norm);
-                Rc::new(ctx.time(Part::Norm, 0, || norms::forward(&ctx, &x.value, norm)).0)
+                Rc::new(ctx.time(Part::Norm, 0, || norms::again(&ctx, &normed, norm)))
             }
         }
     }
