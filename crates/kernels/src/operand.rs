@@ -25,12 +25,6 @@ pub struct Operand {
     rounding: Rounding,
 }
 
-impl Drop for Operand {
-    fn drop(&mut self) {
-        self.words.recycle();
-    }
-}
-
 /// How a precision is stored on a processor.
 pub(crate) fn rounding(cpu: Cpu, precision: Precision) -> Rounding {
     match precision {

@@ -50,6 +50,8 @@ pub struct LogSettings {
     pub objective: Objective,
     /// What the adapter names as its base.
     pub base_model: String,
+    /// Whether timings tell what the steps consist of.
+    pub profile: bool,
 }
 
 /// What an optimizer step measured.
@@ -139,7 +141,7 @@ impl<'a> RunLog<'a> {
         self.events.append(&event)?;
         self.history.push(event);
         self.step = record.step;
-        let timing = record.timing.event(record.step, record.sums.tokens);
+        let timing = record.timing.event(record.step, record.sums.tokens, self.settings.profile);
         Ok(self.timings.append(&timing)?)
     }
 

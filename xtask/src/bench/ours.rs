@@ -72,7 +72,7 @@ impl Ours {
         let path = out.with_extension("yaml");
         fs_err::write(&path, serde_json::to_string_pretty(recipe)?)?;
         let mut command = Command::new(&self.program);
-        command.args([Path::new("align"), Path::new("--config"), &path]);
+        command.args([Path::new("align"), Path::new("--profile"), Path::new("--config"), &path]);
         command.env("TRUEUP_HOME", self.folder.join("home"));
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let started = Instant::now();

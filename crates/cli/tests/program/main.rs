@@ -17,6 +17,7 @@ mod judge;
 mod labelled;
 mod pairs;
 mod plan;
+mod profile;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;
