@@ -17,7 +17,7 @@ use std::{
 use crate::Error;
 
 /// Changes when a kernel's numbers change, so that no stale entry is ever used.
-const NUMERICS_VERSION: u32 = 1;
+const NUMERICS_VERSION: u32 = 2;
 
 const RECORD_BYTES: usize = 48;
 
