@@ -1,6 +1,6 @@
 //! The flat file of DPO with MLX runs as it stands, and each of its keys does what it says there.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 use formats::safetensors::{Checkpoint, TensorData};
 use fs_err as fs;
@@ -42,11 +42,8 @@ fn file(changes: &[(&str, &str)]) -> String {
     let names: BTreeSet<&str> = changes.iter().map(|(key, _)| *key).collect();
     let more = names.into_iter().filter(|key| FILE.iter().all(|(known, _)| known != key));
     let more = more.filter_map(|key| Some((key, changed(key)?.1)));
-    known
-        .chain(more)
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| format!("{key}: {value}\n"))
-        .collect()
+    let lines = known.chain(more).filter(|(_, value)| !value.is_empty());
+    lines.map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join("\n")
 }
 
 /// A model of more blocks than the file adapts: those of a tiny one, over and over.
@@ -225,7 +222,7 @@ fn every_key_of_the_file_does_what_it_says() {
     let model = testkit::golden("trl/chat").display().to_string();
     home.write("dpo.yaml", &file(&[("model", &model), ("output_dir", "here"), ("steps", "1")]));
     assert!(home.program(&["align", "--config", "dpo.yaml"]).status.success());
-    assert!(PathBuf::from(home.path("here")).join("adapter_config.json").is_file());
+    assert!(home.path("here").join("adapter_config.json").is_file());
 
     for (key, value, words) in [
         ("optimizer", "sgd", "unsupported optimizer \"sgd\""),

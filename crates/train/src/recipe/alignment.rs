@@ -139,7 +139,7 @@ pub(super) fn read(
     let stop_when = guards::read(section, unpaired.is_none());
     let basis = Basis { objective: objective?, tuning, usual, compared };
     let max_epochs = max_epochs(section);
-    Some(Alignment { sync, flip, stop_when, max_epochs, ..training(section, around, basis) })
+    Some(Alignment { sync, flip, max_epochs, stop_when, ..training(section, around, basis) })
 }
 
 /// What the kind of training decides about the keys that every training has.

@@ -233,16 +233,17 @@ seed: 42
     fn told(text: &str) -> String {
         let list = match check(text, &[], "now") {
             Ok(checked) => {
-                return checked.notes.iter().map(|note| format!("{note}\n")).collect();
+                let lines = checked.notes.iter().map(ToString::to_string);
+                return lines.collect::<Vec<_>>().join("\n");
             }
             Err(list) => list,
         };
         let problems = Problems { file: "dpo.yaml".into(), list };
         let lines = problems.list.iter().map(|problem| {
-            let hint = problem.hint().map(|hint| format!("  -> {hint}\n")).unwrap_or_default();
-            format!("{}\n{hint}", problems.render(problem))
+            let hint = problem.hint().map(|hint| format!("\n  -> {hint}")).unwrap_or_default();
+            format!("{}{hint}", problems.render(problem))
         });
-        lines.collect()
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn good(text: &str) -> Checked {
