@@ -1,6 +1,7 @@
 //! The project's own commands, as functions: `cargo xtask <command>` runs them, and a test of `cli`
 //! runs [`tidy`] with every `cargo test`.
 
+pub mod bench;
 pub mod docs;
 pub mod files;
 pub mod goldens;

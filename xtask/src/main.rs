@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::run::{Job, cargo, say};
-use xtask::{docs, files, goldens, parity, random, road::Road, speed, study, tidy};
+use xtask::{bench, docs, files, goldens, parity, random, road::Road, speed, study, tidy};
 
 const HELP: &str = "commands:
   check             what must pass before a commit: fmt, clippy, tidy, docs, test, doc
@@ -28,7 +28,13 @@ const HELP: &str = "commands:
   speed FILE [THREADS]
                     how fast a GGUF file is read and written on, beside llama.cpp in turns (2 threads
                     each); TRUEUP_ORACLE as for goldens, with llama-cpp-python
-  bench [NAME]      measure how fast the kernels are, all of them or one example";
+  bench kernels [NAME]
+                    measure how fast the kernels are, all of them or one example
+  bench step MODEL DATA [--pairs N] [--batch 2x4] [--max-length N] [--rank N] [--precision bf16|f32]
+             [--threads N]
+                    train one epoch and tell what a step consists of, as a table and a picture
+  bench trl MODEL DATA [the same] [--trl default|tuned] [--runs N]
+                    train beside TRL, the same tokens from the same start; TRUEUP_ORACLE as for goldens";
 
 fn main() -> ExitCode {
     match run() {
@@ -60,8 +66,14 @@ fn run() -> anyhow::Result<()> {
             speed::compare(&root, &oracle_python()?, Path::new(model), threads.parse()?)
         }
         ["random", config, folder] => random::write(&root, Path::new(config), Path::new(folder)),
-        ["bench"] => bench(&root, None),
-        ["bench", name] => bench(&root, Some(name)),
+        ["bench", "kernels"] => bench::kernels(&root, None),
+        ["bench", "kernels", name] => bench::kernels(&root, Some(name)),
+        ["bench", "step", model, data, ref rest @ ..] => {
+            bench::step(&root, &bench::Work::new(model, data, rest)?)
+        }
+        ["bench", "trl", model, data, ref rest @ ..] => {
+            bench::beside(&root, &oracle()?, &bench::Work::new(model, data, rest)?)
+        }
         ["help" | "--help" | "-h"] => {
             say(HELP);
             Ok(())
@@ -156,23 +168,6 @@ fn run_tidy(root: &Path) -> anyhow::Result<()> {
     }
     ensure!(complaints.is_empty(), "the repository is not tidy");
     say("tidy");
-    Ok(())
-}
-
-/// Runs the kernels' examples that measure rates, optimized.
-fn bench(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
-    let examples = files::with_extension(&root.join("crates/kernels/examples"), "rs")?;
-    let names: Vec<String> = examples
-        .iter()
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .filter(|name| only.map_or(name.ends_with("_rate"), |only| only == name))
-        .collect();
-    ensure!(!names.is_empty(), "no example of `kernels` has that name");
-    for name in names {
-        say(&format!("{name}:"));
-        let args = ["run", "--release", "--quiet", "--package", "kernels", "--example", &name];
-        cargo(root, args).run()?;
-    }
     Ok(())
 }
 

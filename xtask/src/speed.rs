@@ -127,7 +127,7 @@ fn table(turns: &[[Turn; 2]]) -> String {
 }
 
 /// The middle of some numbers; 0 of none.
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.collect();
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;

@@ -72,6 +72,7 @@ pub enum Command {
 }
 
 /// Flags of `align` and `finetune`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub struct Align {
     /// The recipe, a YAML file.
@@ -95,6 +96,9 @@ pub struct Align {
     /// Keep no tokens and no reference log-probabilities for later runs.
     #[arg(long)]
     pub no_cache: bool,
+    /// Let timings.jsonl tell what each step consists of.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub profile: bool,
 }
 
 /// Flags of `plan`.

@@ -77,7 +77,8 @@ fn attend(
     let operations = (2 * pairs * width) as f64;
     let forward = best(|| drop(attention::forward(device, precision, &qkv, shape)));
     let (out, lse) = attention::forward(device, precision, &qkv, shape);
-    let saved = Saved { qkv: &qkv, out: &out, lse: &lse };
+    let kept = Operand::new(device, precision, &qkv);
+    let saved = Saved { qkv: &kept, out: &out, lse: &lse };
     let backward = best(|| drop(attention::backward(device, &d_out, saved, shape)));
     let tree = &branches.trees[0];
     let name = format!("attention {} {:?}", tree.prompt, tree.completions);

@@ -49,10 +49,9 @@ fn row_ops(device: &Device) {
     measure("rms_norm::forward", 2 * size, || {
         rms_norm::forward(device, Precision::F32, &x, &weight, 1e-5);
     });
-    let (_, inv_rms) = rms_norm::forward(device, precision, &x, &weight, 1e-5);
+    let (_, normed) = rms_norm::forward(device, precision, &x, &weight, 1e-5);
     measure("rms_norm::backward", 3 * size, || {
-        let saved = rms_norm::Saved { x: &x, weight: &weight, inv_rms: &inv_rms };
-        rms_norm::backward(device, &dy, saved, None);
+        rms_norm::backward(device, &dy, (&normed, &weight), None);
     });
     let mut sum = x.clone();
     measure("residual::add", 3 * size, || residual::add(device, &mut sum, &dy));
@@ -71,8 +70,9 @@ fn row_ops(device: &Device) {
     measure("activation::forward", 3 * ROWS * FEED_FORWARD, || {
         activation::forward(device, Precision::F32, &gate_up, swiglu);
     });
+    let (_, kept) = activation::forward(device, Precision::Bf16, &gate_up, swiglu);
     measure("activation::backward", 5 * ROWS * FEED_FORWARD, || {
-        activation::backward(device, &dy, &gate_up, swiglu);
+        activation::backward(device, &dy, &kept, swiglu);
     });
 }
 

@@ -25,12 +25,6 @@ pub struct Operand {
     rounding: Rounding,
 }
 
-impl Drop for Operand {
-    fn drop(&mut self) {
-        self.words.recycle();
-    }
-}
-
 /// How a precision is stored on a processor.
 pub(crate) fn rounding(cpu: Cpu, precision: Precision) -> Rounding {
     match precision {
@@ -56,10 +50,8 @@ impl Operand {
         let Device::Cpu(cpu) = device;
         let rounding = rounding(*cpu, precision);
         let mut operand = Self::with(rounding, tensor.rows(), cols.len(), Words::unwritten);
-        let words = rounding.element().words(cols.len());
         operand.par_rows_mut().enumerate().for_each(|(row, out)| {
-            rounding.write(*cpu, &tensor.row(row)[cols.clone()], &mut out[..words]);
-            out[words..].fill(0);
+            Self::write_row(rounding, *cpu, &tensor.row(row)[cols.clone()], out);
         });
         operand
     }
@@ -135,11 +127,25 @@ impl Operand {
 
     /// The values as f32, exactly.
     pub fn to_tensor(&self, device: &Device) -> Tensor {
-        let mut tensor = Tensor::zeros(device, self.rows, self.cols);
-        for row in 0..self.rows {
-            self.read(row, 0, tensor.row_mut(row));
-        }
+        let Device::Cpu(cpu) = device;
+        let mut tensor = Tensor::unwritten(device, self.rows, self.cols);
+        // A tensor without columns has no chunks either.
+        let rows = tensor.as_mut_slice().par_chunks_mut(self.cols.max(1)).enumerate();
+        rows.for_each(|(row, values)| self.read_row(*cpu, row, values));
         tensor
+    }
+
+    /// A whole row as f32, exactly.
+    pub(crate) fn read_row(&self, cpu: Cpu, row: usize, values: &mut [f32]) {
+        debug_assert_eq!(values.len(), self.cols, "a value for each column");
+        self.rounding.read(cpu, self.row_words(row), values);
+    }
+
+    /// Rounds a whole row, its padding too.
+    pub(crate) fn write_row(rounding: Rounding, cpu: Cpu, values: &[f32], row: &mut [u32]) {
+        let words = rounding.element().words(values.len());
+        rounding.write(cpu, values, &mut row[..words]);
+        row[words..].fill(0);
     }
 
     /// What a word holds.

@@ -8,6 +8,7 @@ use kernels::{
 use crate::{
     Arena, Config, Decoder, Dropout,
     decoder::{Group, Linear},
+    meter::{Meter, Part, Pass},
 };
 
 /// What every operation reads.
@@ -21,9 +22,21 @@ pub(crate) struct Context<'a> {
     pub(crate) positions: &'a [u32],
     pub(crate) branches: &'a Branches,
     pub(crate) dropout: Option<&'a Dropout>,
+    pub(crate) pass: Pass,
+    pub(crate) meter: &'a Meter,
 }
 
 impl<'a> Context<'a> {
+    /// Computes a part of this pass that needs `flops` operations.
+    pub(crate) fn time<T>(&self, part: Part, flops: u64, run: impl FnOnce() -> T) -> T {
+        self.meter.time((self.pass, part), flops, run)
+    }
+
+    /// The same in backward, for what forward computed before.
+    pub(crate) fn again(&self) -> Self {
+        Self { pass: Pass::Again, ..*self }
+    }
+
     /// A group of linears as the kernels take them, each dropping for itself.
     pub(crate) fn projections(&self, layer: usize, group: Group) -> Vec<linear::Projection<'a>> {
         let of_group = |(index, linear): (usize, &'a Linear)| {

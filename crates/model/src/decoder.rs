@@ -5,7 +5,7 @@ use kernels::{
     ops::{linear, rope},
 };
 
-use crate::{Arena, BlockShape, Config};
+use crate::{Arena, BlockShape, Config, meter::Part};
 
 /// A decoder.
 pub struct Decoder {
@@ -173,6 +173,16 @@ pub enum Group {
 impl Group {
     /// The number of groups in a block.
     pub(crate) const COUNT: usize = 4;
+
+    /// What its products are a part of.
+    pub(crate) fn part(self) -> Part {
+        match self {
+            Self::Qkv => Part::Qkv,
+            Self::Output => Part::Output,
+            Self::GateUp => Part::GateUp,
+            Self::Down => Part::Down,
+        }
+    }
 }
 
 impl Block {

@@ -17,6 +17,7 @@ mod fuse;
 mod generate;
 mod load;
 mod lora;
+mod meter;
 mod norms;
 mod past;
 mod plan;
@@ -28,6 +29,7 @@ mod spare;
 mod tape;
 mod together;
 mod weights;
+mod work;
 
 pub use arena::{Arena, Slot};
 pub use config::{
@@ -43,6 +45,7 @@ pub use fuse::{
 };
 pub use generate::{Generation, Session, StopReason};
 pub use lora::{Layers, LoraSettings, Targets};
+pub use meter::{Part, Pass, Spent};
 pub use past::{Past, part_of_prompt};
 pub use plan::{Load, MemoryPlan, TrainedSize, packed_bytes, plan_memory};
 pub use policy::{Pending, Policy, Training, Weights};

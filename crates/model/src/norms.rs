@@ -2,13 +2,13 @@
 
 use kernels::{
     Operand, Tensor,
-    ops::{layer_norm, rms_norm},
+    ops::{layer_norm, normed::Normed, rms_norm},
 };
 
 use crate::{NormKind, context::Context, decoder::Norm};
 
 /// The rows of `x` normalized and rounded for products, and what backward needs of them.
-pub(crate) fn forward(ctx: &Context<'_>, x: &Tensor, norm: &Norm) -> (Operand, Vec<f32>) {
+pub(crate) fn forward(ctx: &Context<'_>, x: &Tensor, norm: &Norm) -> (Operand, Normed) {
     let config = &ctx.decoder.config;
     let (weight, eps) = (&norm.weight.value, config.norm_eps);
     match (config.norm, &norm.bias) {
@@ -19,23 +19,32 @@ pub(crate) fn forward(ctx: &Context<'_>, x: &Tensor, norm: &Norm) -> (Operand, V
     }
 }
 
-/// The gradient by `x`; those by the weights are added to their places in `slots`.
+/// The rows once more, with the bits that they had.
+pub(crate) fn again(ctx: &Context<'_>, normed: &Normed, norm: &Norm) -> Operand {
+    let weight = &norm.weight.value;
+    match (ctx.decoder.config.norm, &norm.bias) {
+        (NormKind::Layer, Some(bias)) => {
+            layer_norm::again(ctx.device, normed, [weight, &bias.value])
+        }
+        _ => rms_norm::again(ctx.device, normed, weight),
+    }
+}
+
+/// The gradient by what was normalized; those by the weights are added to their places in `slots`.
 pub(crate) fn backward(
     ctx: &Context<'_>,
     dy: &Tensor,
-    (x, saved): (&Tensor, &[f32]),
+    normed: &Normed,
     norm: &Norm,
     slots: &mut [f32],
 ) -> Tensor {
-    let weight = &norm.weight.value;
+    let saved = (normed, &norm.weight.value[..]);
     let trained = [norm.weight.slot, norm.bias.as_ref().and_then(|bias| bias.slot)];
     let ranges = trained.into_iter().flatten().map(|slot| ctx.arena.slots()[slot].range.clone());
     let mut parts = crate::Arena::gradients_of(slots, ranges).into_iter();
     if ctx.decoder.config.norm == NormKind::Layer {
-        let saved = layer_norm::Saved { x, weight, moments: saved };
         let daffine = parts.next().zip(parts.next()).map(|(weight, bias)| [weight, bias]);
         return layer_norm::backward(ctx.device, dy, saved, daffine);
     }
-    let saved = rms_norm::Saved { x, weight, inv_rms: saved };
     rms_norm::backward(ctx.device, dy, saved, parts.next())
 }

@@ -275,7 +275,7 @@ fn block(
     add_output(ctx, &mut sum, x);
     let (normed, _) = norms::forward(ctx, &sum, &block.mlp_norm);
     let inner = project(ctx, &normed, layer, Group::GateUp);
-    let bent = activation::forward(ctx.device, ctx.precision, &inner, config.activation);
+    let (bent, _) = activation::forward(ctx.device, ctx.precision, &inner, config.activation);
     let mut out = project(ctx, &bent, layer, Group::Down);
     normalize_output(ctx, &mut out, block.post_mlp_norm.as_ref());
     add_output(ctx, &mut out, &sum);
@@ -285,7 +285,8 @@ fn block(
 fn normalize_output(ctx: &Context<'_>, output: &mut Tensor, norm: Option<&Norm>) {
     let Some(norm) = norm else { return };
     let eps = ctx.decoder.config.norm_eps;
-    (*output, _) = rms_norm::forward_exact(ctx.device, output, &norm.weight.value, eps);
+    let weight = &norm.weight.value;
+    (*output, _) = rms_norm::forward_exact(ctx.device, ctx.precision, output, weight, eps);
 }
 
 fn project(ctx: &Context<'_>, x: &Operand, layer: usize, group: Group) -> Tensor {

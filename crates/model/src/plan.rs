@@ -147,14 +147,13 @@ fn block_bytes(config: &Config, block: &BlockShape, load: &Load) -> usize {
             let inner = scan.layout.inner();
             (scan.input_width() + scan.layout.xbc_cols() + inner + 1, inner)
         }
-        _ => (qkv + config.heads, config.attention_width()),
+        _ => (config.heads, qkv + config.attention_width()),
     };
-    // What goes into a norm of outputs or of heads is kept beside what comes out.
+    // What goes into a norm of heads is kept beside what comes out.
     let post_norms = [config.names.post_attention_norm, config.names.post_mlp_norm];
-    let normed =
-        post_norms.iter().flatten().count() * d + config.names.head_norms.map_or(0, |_| qkv);
-    let floats = 2 * d + mixer + config.activation_width() + normed;
-    // Normed and gated values are made again in backward.
-    let operands = mixed + 7 * load.trained.rank;
+    let norms = 2 + post_norms.iter().flatten().count();
+    let floats = norms + mixer + config.names.head_norms.map_or(0, |_| qkv);
+    // What products and curves read is kept as they see it; scaled and gated values are made again.
+    let operands = norms * d + mixed + config.activation_width() + 7 * load.trained.rank;
     4 * floats + operand * operands
 }

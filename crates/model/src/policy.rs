@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     decoder::{Linear, Scan, Trained},
     load::load,
+    meter::{Meter, Part, Pass, Spent},
     tape::{Norm, Tape, Var},
 };
 
@@ -54,6 +55,7 @@ pub struct Policy {
     arena: Arena,
     adapter_config: Option<AdapterConfig>,
     recompute: bool,
+    meter: Meter,
 }
 
 /// A forward pass that waits for its coefficients.
@@ -102,6 +104,7 @@ impl Policy {
             arena,
             adapter_config: None,
             recompute: false,
+            meter: Meter::default(),
         };
         if let Training::Lora(adapter) = training {
             policy.attach(adapter, checkpoint.path())?;
@@ -189,6 +192,11 @@ impl Policy {
         self.recompute = recompute;
     }
 
+    /// What passes took since the last call, part by part.
+    pub fn take_spent(&self) -> Vec<Spent> {
+        self.meter.take()
+    }
+
     /// Brings packed weights, norms and biases up to date with the arena.
     pub fn sync(&mut self) {
         let (arena, device) = (&self.arena, &self.device);
@@ -234,6 +242,8 @@ impl Policy {
             positions,
             branches,
             dropout,
+            pass: Pass::Forward,
+            meter: &self.meter,
         }
     }
 
@@ -268,9 +278,11 @@ impl Policy {
         let rows = batch.scored.iter().map(|scored| scored.row).collect();
         let last = tape.gather(&ctx, &x, rows);
         drop(x);
-        let hidden = tape.norm(&ctx, &last, Norm::Final);
+        let (hidden, _) = tape.norm(&ctx, &last, Norm::Final);
         let targets: Vec<u32> = batch.scored.iter().map(|scored| scored.target).collect();
-        let mut out = head::forward(&self.device, &hidden.value, self.head(), &targets, record);
+        let mut out = ctx.time(Part::Head, self.head_flops(batch, record), || {
+            head::forward(&self.device, &hidden.value, self.head(), &targets, record)
+        });
         let scores = Scores::collect(batch, &out);
         let gradient = out.gradient.take();
         Ok(Pending { tape, last, hidden, gradient, lse: out.lse, scores })
@@ -304,13 +316,19 @@ impl Policy {
                 lse: &pending.lse,
                 coefficients: &of_row,
             };
-            head::backward_weight(&self.device, self.head(), scored, &mut gradients[range]);
+            let flops = self.head_flops(batch, true);
+            self.meter.time((Pass::Backward, Part::Head), flops, || {
+                head::backward_weight(&self.device, self.head(), scored, &mut gradients[range]);
+            });
         }
         if let Some(unscaled) = pending.gradient {
-            let seed = head::backward_hidden(&self.device, unscaled, &of_row);
+            let seed = self.meter.time((Pass::Backward, Part::Head), 0, || {
+                head::backward_hidden(&self.device, unscaled, &of_row)
+            });
             let how = (true, batch.dropout.as_ref());
             let positions = self.positions(batch);
             let ctx = self.context(&positions, &batch.branches, how);
+            let ctx = Context { pass: Pass::Backward, ..ctx };
             drop(pending.last);
             pending.tape.backward(&ctx, pending.hidden.id(), seed, &mut gradients);
         }
@@ -318,6 +336,13 @@ impl Policy {
     }
 
     /// The head with what becomes of its products.
+    /// Operations of the logits of all scored tokens, with their gradient or without.
+    fn head_flops(&self, batch: &MicroBatch, with_gradient: bool) -> u64 {
+        let weight = self.decoder.head_weight();
+        let products = 1 + u64::from(with_gradient);
+        2 * products * (batch.scored.len() * weight.outputs() * weight.inputs()) as u64
+    }
+
     fn head(&self) -> head::Head<'_> {
         head::Head { weight: self.decoder.head_weight(), logits: self.decoder.config.logits }
     }

@@ -10,16 +10,18 @@ use std::rc::Rc;
 
 use kernels::{
     Operand, Tensor,
-    ops::{activation, attention, head_norm, linear, rms_norm, rope, rows},
+    ops::{activation, attention, head_norm, linear, normed::Normed, rms_norm, rope, rows},
 };
 
 use crate::{
     Decoder,
     context::{Context, attention_shape, heads},
     decoder::{self, Group, Trained},
+    meter::Part,
     norms,
     past::{add_output, embedded},
     scan::{Saved, Scanning},
+    work,
 };
 
 /// A value on the tape.
@@ -51,14 +53,14 @@ enum OutputNorm {
 
 enum Node {
     Embed { out: usize, ids: Vec<u32> },
-    Norm { x: Var<Tensor>, saved: Vec<f32>, norm: Norm, out: usize },
-    OutputNorm { x: Var<Tensor>, inv_rms: Vec<f32>, norm: OutputNorm, out: usize },
+    Norm { x: usize, normed: Rc<Normed>, norm: Norm, out: usize },
+    OutputNorm { x: usize, normed: Normed, norm: OutputNorm, out: usize },
     HeadNorm { x: Var<Tensor>, inv_rms: Vec<f32>, layer: usize, out: usize },
     Project { x: usize, remake: Remake, low: Vec<Option<Operand>>, at: (usize, Group), out: usize },
     Rope { x: usize, layer: usize, out: usize },
-    Attention { qkv: Var<Tensor>, out: Var<Operand>, lse: Vec<f32>, layer: usize },
+    Attention { x: usize, qkv: Operand, out: Var<Operand>, lse: Vec<f32>, layer: usize },
     Scan { x: Var<Tensor>, saved: Saved, layer: usize, out: usize },
-    Activation { x: Var<Tensor>, out: usize },
+    Activation { x: usize, kept: Rc<Operand>, out: usize },
     Add { a: usize, b: usize, out: usize },
     Gather { x: usize, row_count: usize, rows: Vec<u32>, out: usize },
     Segment { x: Var<Tensor>, layer: usize, out: usize },
@@ -68,8 +70,8 @@ enum Node {
 /// rounded copies of normed and gated values take no memory.
 enum Remake {
     Kept(Rc<Operand>),
-    Norm(Var<Tensor>, Norm),
-    Activation(Var<Tensor>),
+    Norm(Rc<Normed>, Norm),
+    Activation(Rc<Operand>),
 }
 
 /// The input of a product, and how to get it again.
@@ -111,7 +113,8 @@ impl Tape {
     /// Token rows `[T, hidden]`.
     pub(crate) fn embed(&mut self, ctx: &Context<'_>, ids: &[u32]) -> Var<Tensor> {
         let trained = ctx.decoder.embedding.slot.is_some();
-        let out = self.var(embedded(ctx, ids), trained);
+        let value = ctx.time(Part::Embedding, 0, || embedded(ctx, ids));
+        let out = self.var(value, trained);
         self.record(trained, Node::Embed { out: out.id, ids: ids.to_vec() });
         out
     }
@@ -147,11 +150,11 @@ impl Tape {
         let normed = self.normed(ctx, x, Norm::Attention(layer));
         let projected = self.project(ctx, normed, layer, Group::Qkv);
         let mixed = if let Some(mixer) = Scanning::of(ctx, layer) {
-            self.scan(&mixer, projected, layer)
+            self.scan(ctx, &mixer, projected, layer)
         } else {
             let qkv = self.head_norm(ctx, projected, layer);
             let qkv = self.rope(ctx, qkv, layer);
-            self.attention(ctx, qkv, layer)
+            self.attention(ctx, &qkv, layer)
         };
         let mixed = Input { remake: Remake::Kept(Rc::clone(&mixed.value)), x: mixed };
         let out = self.project(ctx, mixed, layer, Group::Output);
@@ -159,16 +162,22 @@ impl Tape {
         let x = self.add(ctx, x, out);
         let normed = self.normed(ctx, &x, Norm::Mlp(layer));
         let inner = self.project(ctx, normed, layer, Group::GateUp);
-        let remake = Remake::Activation(inner.clone());
-        let bent = Input { x: self.activation(ctx, inner), remake };
+        let bent = self.activation(ctx, &inner);
+        drop(inner);
         let out = self.project(ctx, bent, layer, Group::Down);
         let out = self.output_norm(ctx, out, OutputNorm::Mlp(layer));
         self.add(ctx, &x, out)
     }
 
     /// A state carried along what was projected.
-    fn scan(&mut self, mixer: &Scanning<'_>, x: Var<Tensor>, layer: usize) -> Var<Operand> {
-        let (out, saved) = mixer.forward(&x.value);
+    fn scan(
+        &mut self,
+        ctx: &Context<'_>,
+        mixer: &Scanning<'_>,
+        x: Var<Tensor>,
+        layer: usize,
+    ) -> Var<Operand> {
+        let (out, saved) = ctx.time(Part::Scan, 0, || mixer.forward(&x.value));
         let needed = self.needs(x.id) || mixer.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::Scan { x, saved, layer, out: out.id });
@@ -176,28 +185,38 @@ impl Tape {
     }
 
     fn normed(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Input {
-        Input { x: self.norm(ctx, x, norm), remake: Remake::Norm(x.clone(), norm) }
+        let (x, normed) = self.norm(ctx, x, norm);
+        Input { x, remake: Remake::Norm(normed, norm) }
     }
 
     /// Normalized rows, rounded as an operand of products.
-    pub(crate) fn norm(&mut self, ctx: &Context<'_>, x: &Var<Tensor>, norm: Norm) -> Var<Operand> {
+    pub(crate) fn norm(
+        &mut self,
+        ctx: &Context<'_>,
+        x: &Var<Tensor>,
+        norm: Norm,
+    ) -> (Var<Operand>, Rc<Normed>) {
         let weights = norm_of(ctx.decoder, norm);
-        let (out, saved) = norms::forward(ctx, &x.value, weights);
+        let (out, normed) = ctx.time(Part::Norm, 0, || norms::forward(ctx, &x.value, weights));
+        let normed = Rc::new(normed);
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
-        self.record(needed, Node::Norm { x: x.clone(), saved, norm, out: out.id });
-        out
+        let node = Node::Norm { x: x.id, normed: Rc::clone(&normed), norm, out: out.id };
+        self.record(needed, node);
+        (out, normed)
     }
 
     /// What attention or feed-forward gives, normalized and not rounded, where there is a norm.
     fn output_norm(&mut self, ctx: &Context<'_>, x: Var<Tensor>, norm: OutputNorm) -> Var<Tensor> {
         let Some(weights) = output_norm_of(ctx.decoder, norm) else { return x };
         let eps = ctx.decoder.config.norm_eps;
-        let (out, inv_rms) =
-            rms_norm::forward_exact(ctx.device, &x.value, &weights.weight.value, eps);
+        let (out, normed) = ctx.time(Part::Norm, 0, || {
+            let weight = &weights.weight.value;
+            rms_norm::forward_exact(ctx.device, ctx.precision, &x.value, weight, eps)
+        });
         let needed = self.needs(x.id) || weights.is_trained();
         let out = self.var(out, needed);
-        self.record(needed, Node::OutputNorm { x, inv_rms, norm, out: out.id });
+        self.record(needed, Node::OutputNorm { x: x.id, normed, norm, out: out.id });
         out
     }
 
@@ -206,7 +225,9 @@ impl Tape {
         let Some([q, k]) = &ctx.decoder.blocks[layer].head_norms else { return x };
         let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
         let eps = ctx.decoder.config.norm_eps;
-        let (out, inv_rms) = head_norm::forward(ctx.device, &x.value, heads(ctx), weights, eps);
+        let (out, inv_rms) = ctx.time(Part::Norm, 0, || {
+            head_norm::forward(ctx.device, &x.value, heads(ctx), weights, eps)
+        });
         let needed = self.needs(x.id) || q.is_trained();
         let out = self.var(out, needed);
         self.record(needed, Node::HeadNorm { x, inv_rms, layer, out: out.id });
@@ -222,7 +243,9 @@ impl Tape {
     ) -> Var<Tensor> {
         let linears = ctx.decoder.blocks[layer].group(group);
         let projections = ctx.projections(layer, group);
-        let (out, low) = linear::forward(ctx.device, &x.value, &projections);
+        let flops = work::forward(x.value.rows(), &projections);
+        let (out, low) =
+            ctx.time(group.part(), flops, || linear::forward(ctx.device, &x.value, &projections));
         let needed =
             self.needs(x.id) || linears.iter().any(|linear| linear.trained != Trained::Nothing);
         let out = self.var(out, needed);
@@ -235,35 +258,51 @@ impl Tape {
     fn rope(&mut self, ctx: &Context<'_>, x: Var<Tensor>, layer: usize) -> Var<Tensor> {
         let Some(table) = rope_of(ctx, layer) else { return x };
         let mut value = owned(x.value);
-        rope::forward(ctx.device, &mut value, heads(ctx), table, ctx.positions);
+        ctx.time(Part::Rope, 0, || {
+            rope::forward(ctx.device, &mut value, heads(ctx), table, ctx.positions);
+        });
         let needed = self.needs(x.id);
         let out = self.var(value, needed);
         self.record(needed, Node::Rope { x: x.id, layer, out: out.id });
         out
     }
 
-    fn attention(&mut self, ctx: &Context<'_>, qkv: Var<Tensor>, layer: usize) -> Var<Operand> {
+    fn attention(&mut self, ctx: &Context<'_>, qkv: &Var<Tensor>, layer: usize) -> Var<Operand> {
         let shape = attention_shape(ctx, layer);
-        let (out, lse) = attention::forward(ctx.device, ctx.precision, &qkv.value, shape);
+        let flops = work::attention(shape.branches, shape.heads, shape.scoring.window);
+        let (out, lse) = ctx.time(Part::Attention, flops, || {
+            attention::forward(ctx.device, ctx.precision, &qkv.value, shape)
+        });
         let needed = self.needs(qkv.id);
         let out = self.var(out, needed);
-        self.record(needed, Node::Attention { qkv, out: out.clone(), lse, layer });
+        if needed && self.recording {
+            // Products see them rounded, here and in backward.
+            let kept = ctx
+                .time(Part::Attention, 0, || Operand::new(ctx.device, ctx.precision, &qkv.value));
+            let (x, qkv) = (qkv.id, kept);
+            self.nodes.push(Node::Attention { x, qkv, out: out.clone(), lse, layer });
+        }
         out
     }
 
-    fn activation(&mut self, ctx: &Context<'_>, x: Var<Tensor>) -> Var<Operand> {
+    /// The activation of what gate and up give, as the input of the product that follows.
+    fn activation(&mut self, ctx: &Context<'_>, x: &Var<Tensor>) -> Input {
         let needed = self.needs(x.id);
         let form = ctx.decoder.config.activation;
-        let out = self.var(activation::forward(ctx.device, ctx.precision, &x.value, form), needed);
-        self.record(needed, Node::Activation { x, out: out.id });
-        out
+        let (value, kept) = ctx.time(Part::Activation, 0, || {
+            activation::forward(ctx.device, ctx.precision, &x.value, form)
+        });
+        let (out, kept) = (self.var(value, needed), Rc::new(kept));
+        let node = Node::Activation { x: x.id, kept: Rc::clone(&kept), out: out.id };
+        self.record(needed, node);
+        Input { x: out, remake: Remake::Activation(kept) }
     }
 
     /// The stream `a` and what a block makes of it, `b`, in whose memory it is computed.
     fn add(&mut self, ctx: &Context<'_>, a: &Var<Tensor>, b: Var<Tensor>) -> Var<Tensor> {
         let needed = self.needs(a.id) || self.needs(b.id);
         let mut value = owned(b.value);
-        add_output(ctx, &mut value, &a.value);
+        ctx.time(Part::Residual, 0, || add_output(ctx, &mut value, &a.value));
         let out = self.var(value, needed);
         self.record(needed, Node::Add { a: a.id, b: b.id, out: out.id });
         out
@@ -277,7 +316,8 @@ impl Tape {
         indices: Vec<u32>,
     ) -> Var<Tensor> {
         let needed = self.needs(x.id);
-        let out = self.var(rows::gather(ctx.device, &x.value, &indices), needed);
+        let value = ctx.time(Part::Rows, 0, || rows::gather(ctx.device, &x.value, &indices));
+        let out = self.var(value, needed);
         let row_count = x.value.rows();
         self.record(needed, Node::Gather { x: x.id, row_count, rows: indices, out: out.id });
         out

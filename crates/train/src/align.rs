@@ -42,6 +42,8 @@ pub struct Setting {
     pub memory: u64,
     /// The date that templates see if the recipe does not say.
     pub today: Moment,
+    /// Whether timings tell what the steps consist of.
+    pub profile: bool,
 }
 
 /// A recipe that was held against its model and its data, before anything is trained.
@@ -417,6 +419,7 @@ impl Prepared {
             num_epochs: alignment.num_epochs,
             objective: alignment.objective.clone(),
             base_model: base.clone(),
+            profile: self.setting.profile,
         }
     }
 }

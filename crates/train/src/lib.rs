@@ -22,6 +22,7 @@ pub mod run_log;
 pub mod schedule;
 pub mod session;
 pub mod stopping;
+pub mod timing;
 pub mod trainer;
 pub mod training;
 pub mod watch;

@@ -1,14 +1,14 @@
 //! What the loop writes into the run folder.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use formats::{Dtype, peft, safetensors};
 use objectives::{Objective, State};
-use run::{Event, Events, RunFolder, Timings, TrainerState, Value};
+use run::{Event, Events, RunFolder, Timings, TrainerState};
 
 use crate::{
     Error, Watch, history::History, metrics::Sums, prepare::ModelFiles, reference::ReferenceStore,
-    trainer::Trainer,
+    timing::Timing, trainer::Trainer,
 };
 
 /// The file of a checkpoint that holds AdamW's moments.
@@ -50,6 +50,8 @@ pub struct LogSettings {
     pub objective: Objective,
     /// What the adapter names as its base.
     pub base_model: String,
+    /// Whether timings tell what the steps consist of.
+    pub profile: bool,
 }
 
 /// What an optimizer step measured.
@@ -65,7 +67,7 @@ pub struct StepRecord {
     /// The learning rate it used.
     pub learning_rate: f64,
     /// How long it took.
-    pub elapsed: Duration,
+    pub timing: Timing,
 }
 
 impl<'a> RunLog<'a> {
@@ -139,10 +141,7 @@ impl<'a> RunLog<'a> {
         self.events.append(&event)?;
         self.history.push(event);
         self.step = record.step;
-        let secs = record.elapsed.as_secs_f64();
-        let timing = Event::new(record.step)
-            .with("step_secs", secs)
-            .with("tokens_per_sec", Value::Real(record.sums.tokens as f64 / secs));
+        let timing = record.timing.event(record.step, record.sums.tokens, self.settings.profile);
         Ok(self.timings.append(&timing)?)
     }
 

@@ -1,6 +1,9 @@
 //! One optimizer step, one evaluation, one reference pass: what the loop is made of.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use data::tokenize::Example;
 use model::{Coefficient, CompletionScore, Policy};
@@ -79,6 +82,16 @@ pub struct Judged {
     pub loss: f64,
 }
 
+/// What an optimizer step came to.
+pub struct Stepped {
+    /// Sums over its rows; the loss is their mean.
+    pub sums: Sums,
+    /// L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// How long it took from the whole gradient to new weights.
+    pub update: Duration,
+}
+
 /// When a run saves and evaluates.
 #[derive(Clone, Debug)]
 pub struct Routine {
@@ -128,7 +141,7 @@ impl Trainer {
         self.schedule.rate(step - 1)
     }
 
-    /// One optimizer step: the mean of its rows' losses, and the gradient's norm before clipping.
+    /// One optimizer step.
     ///
     /// An objective that looks at all rows of a step gets them all at once: they are scored first,
     /// and again when their gradients are computed.
@@ -138,7 +151,7 @@ impl Trainer {
     /// # Errors
     ///
     /// A loss or a gradient that is not finite; nothing was updated then.
-    pub fn step(&mut self, step: u64, watch: &mut dyn Watch) -> Result<Option<(Sums, f64)>, Error> {
+    pub fn step(&mut self, step: u64, watch: &mut dyn Watch) -> Result<Option<Stepped>, Error> {
         let rows = self.batches.of_step(step);
         if !self.complete_window(step, watch)? {
             return Ok(None);
@@ -193,6 +206,7 @@ impl Trainer {
                 .collect();
             self.policy.backward(&batch.rows, pending, &coefficients);
         }
+        let updating = Instant::now();
         let norm = Optimizer::gradient_norm(self.policy.device(), &self.policy);
         if !norm.is_finite() {
             let ids = rows.iter().map(|row| self.train[*row].id.clone()).collect();
@@ -200,7 +214,7 @@ impl Trainer {
         }
         self.optimizer.step(&mut self.policy, self.schedule.rate(step - 1), norm);
         self.state = state;
-        Ok(Some((sums, norm)))
+        Ok(Some(Stepped { sums, gradient_norm: norm, update: updating.elapsed() }))
     }
 
     /// Lets a reference that follows the policy take its way after a step, if it is due.

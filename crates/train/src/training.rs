@@ -7,7 +7,8 @@ use crate::{
     recipe::Evaluation,
     run_log::{RunLog, StepRecord},
     stopping,
-    trainer::Trainer,
+    timing::Timing,
+    trainer::{Stepped, Trainer},
     watch::{Progress, StepProgress},
     watching::Watching,
 };
@@ -42,8 +43,10 @@ pub fn train(
     let mut is_over = stops(trainer, run, watch);
     while !is_over && run.step() < trainer.total_steps() {
         let step = run.step() + 1;
+        // What the reference or an evaluation took is no part of the step.
+        let _ = trainer.policy.take_spent();
         let started = Instant::now();
-        let Some((sums, gradient_norm)) = trainer.step(step, watch)? else {
+        let Some(Stepped { sums, gradient_norm, update }) = trainer.step(step, watch)? else {
             run.save(trainer)?;
             return Ok(Ending::Interrupted { step: run.step() });
         };
@@ -53,7 +56,7 @@ pub fn train(
             sums,
             gradient_norm,
             learning_rate: trainer.learning_rate(step),
-            elapsed: started.elapsed(),
+            timing: Timing { whole: started.elapsed(), update, parts: trainer.policy.take_spent() },
         };
         run.record_step(&record)?;
         trainer.move_reference(step);

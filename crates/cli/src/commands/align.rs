@@ -111,6 +111,7 @@ pub(super) fn train(
 ) -> Result<(), Failure> {
     let args = order.args;
     let setting = setting(args.no_cache, &recipe, order.now, terminal)?;
+    let setting = Setting { profile: args.profile, ..setting };
     // From here on the first Ctrl-C saves; before, there is nothing to save.
     let signals = Signals::listen()?;
     let (folder, start) = match resume::open(&mut recipe, order.resume)? {
@@ -201,6 +202,7 @@ pub(super) fn setting(
         caches: (!no_cache).then_some(caches.own),
         memory: Memory::detect().usable().unwrap_or(u64::MAX),
         today: Moment::from_unix_seconds(now).ok_or(Failure::Clock)?,
+        profile: false,
     })
 }
 

@@ -100,5 +100,6 @@ pub(super) fn flags(args: &Sweep) -> Align {
         verbose: args.verbose,
         set: args.set.clone(),
         no_cache: false,
+        profile: false,
     }
 }

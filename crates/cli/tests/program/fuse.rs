@@ -46,8 +46,10 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The first words: sums of base and adapter are rounded at other places than fused weights, so a
+/// longer answer comes to a choice that rounding decides. `--check` compares numbers.
 fn answer(home: &Home, more: &[&str]) -> String {
-    let arguments = ["generate", "--prompt", "Say 3", "--max-new-tokens", "24"];
+    let arguments = ["generate", "--prompt", "Say 3", "--max-new-tokens", "12"];
     let done = home.program(&[&arguments, more].concat());
     assert!(done.status.success(), "{}", told(&done));
     String::from_utf8_lossy(&done.stdout).into_owned()

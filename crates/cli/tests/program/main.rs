@@ -19,6 +19,7 @@ mod labelled;
 mod mlx;
 mod pairs;
 mod plan;
+mod profile;
 #[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
 mod recipe_keys;
 mod recipes;

@@ -1,10 +1,10 @@
 //! What the fast versions share: instruction sets, aligned memory, packing, the matrix product.
 
+pub(crate) mod arena;
 pub(crate) mod exp;
 pub(crate) mod gemm;
 pub(crate) mod lanes;
 pub(crate) mod pack;
-pub(crate) mod pool;
 pub(crate) mod round;
 pub(crate) mod tanh;
 pub(crate) mod team;

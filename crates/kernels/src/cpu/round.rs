@@ -52,6 +52,45 @@ impl Rounding {
         assert_eq!(words.len(), self.element().words(values.len()), "one word for each element");
         cpu.run(RoundInto { rounding: self, values, words });
     }
+
+    /// Reads the first `values.len()` values of words, exactly.
+    ///
+    /// `words` has at least `element().words(values.len())` words.
+    pub(crate) fn read(self, cpu: Cpu, words: &[u32], values: &mut [f32]) {
+        let count = self.element().words(values.len());
+        cpu.run(ReadFrom { element: self.element(), words: &words[..count], values });
+    }
+}
+
+struct ReadFrom<'a> {
+    element: Element,
+    words: &'a [u32],
+    values: &'a mut [f32],
+}
+
+impl Loop for ReadFrom<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        match self.element {
+            Element::F32 => {
+                for (value, word) in self.values.iter_mut().zip(self.words) {
+                    *value = f32::from_bits(*word);
+                }
+            }
+            Element::Bf16 => {
+                let (pairs, last) = self.values.as_chunks_mut::<2>();
+                for ([low, high], word) in pairs.iter_mut().zip(self.words) {
+                    *low = f32::from_bits(word << 16);
+                    *high = f32::from_bits(word & 0xffff_0000);
+                }
+                if let ([value], Some(word)) = (last, self.words.last()) {
+                    *value = f32::from_bits(word << 16);
+                }
+            }
+        }
+    }
 }
 
 struct RoundInto<'a> {
@@ -127,6 +166,12 @@ mod tests {
                 }
                 if count % 2 == 1 {
                     assert_eq!(pairs[count / 2] >> 16, 0, "the odd half is zero");
+                }
+                let want: Vec<f32> = values.iter().map(|value| super::to_bf16(*value)).collect();
+                for (rounding, words) in [(Rounding::Bf16, pairs), (Rounding::Bf16InF32, wide)] {
+                    let mut back = vec![9.0; count];
+                    rounding.read(cpu, &words, &mut back);
+                    crate::check::assert_same_bits("read", &back, &want);
                 }
             }
         }

@@ -10,6 +10,7 @@ pub mod head;
 pub mod head_norm;
 pub mod layer_norm;
 pub mod linear;
+pub mod normed;
 pub mod residual;
 pub mod rms_norm;
 pub mod rope;

@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use kernels::{
-    Device, Operand, Tensor,
-    ops::{activation, attention, embedding, head_norm, linear, residual, rope, rows},
+    Operand, Tensor,
+    ops::{
+        activation, attention, embedding, head_norm, linear, normed::Normed, residual, rope, rows,
+    },
 };
 
 use super::{Node, Remake, Tape, Var, norm_of, output_norm_of, owned, rope_of};
@@ -12,8 +14,10 @@ use crate::{
     Arena,
     context::{Context, attention_shape, heads},
     decoder::{self, Group, Linear, Trained},
+    meter::Part,
     norms,
     scan::Scanning,
+    work,
 };
 
 impl Tape {
@@ -52,20 +56,23 @@ impl Pass<'_, '_> {
     /// Runs the backward of one node and frees what it held.
     fn step(&mut self, node: Node) {
         match node {
-            Node::Embed { out, ids } => self.embed(out, &ids),
-            Node::Norm { x, saved, norm, out } => {
-                self.norm(&x, &saved, norm_of(self.ctx.decoder, norm), out);
+            Node::Embed { out, ids } => {
+                let ctx = self.ctx;
+                ctx.time(Part::Embedding, 0, || self.embed(out, &ids));
             }
-            Node::OutputNorm { x, inv_rms, norm, out } => {
+            Node::Norm { x, normed, norm, out } => {
+                self.norm(x, &normed, norm_of(self.ctx.decoder, norm), out);
+            }
+            Node::OutputNorm { x, normed, norm, out } => {
                 let Some(weights) = output_norm_of(self.ctx.decoder, norm) else { return };
-                self.norm(&x, &inv_rms, weights, out);
+                self.norm(x, &normed, weights, out);
             }
             Node::HeadNorm { x, inv_rms, layer, out } => self.head_norm(&x, &inv_rms, layer, out),
             Node::Project { x, remake, low, at, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let input = self.remake(remake);
-                let dx =
-                    self.project(&dy, linear::Saved { x: &input, low: &low }, at, self.needed[x]);
+                let saved = linear::Saved { x: &input, low: &low };
+                let dx = self.project(&dy, saved, at, self.needed[x]);
                 drop(dy);
                 self.give(x, dx);
             }
@@ -74,34 +81,46 @@ impl Pass<'_, '_> {
                 let mut dy = owned(dy);
                 if let Some(table) = rope_of(self.ctx, layer) {
                     let positions = self.ctx.positions;
-                    rope::backward(self.ctx.device, &mut dy, heads(self.ctx), table, positions);
+                    self.ctx.time(Part::Rope, 0, || {
+                        rope::backward(self.ctx.device, &mut dy, heads(self.ctx), table, positions);
+                    });
                 }
                 self.give(x, Some(dy));
             }
-            Node::Attention { qkv, out, lse, layer } => {
+            Node::Attention { x, qkv, out, lse, layer } => {
                 let Some(dy) = self.gradients[out.id].take() else { return };
-                let saved = attention::Saved { qkv: &qkv.value, out: &out.value, lse: &lse };
+                let saved = attention::Saved { qkv: &qkv, out: &out.value, lse: &lse };
                 let shape = attention_shape(self.ctx, layer);
-                let dx = attention::backward(self.ctx.device, &dy, saved, shape);
-                self.give(qkv.id, Some(dx));
+                let attention::Shape { branches, heads, scoring } = shape;
+                let flops = work::attention_backward(branches, heads, scoring.window);
+                let dx = self.ctx.time(Part::Attention, flops, || {
+                    attention::backward(self.ctx.device, &dy, saved, shape)
+                });
+                self.give(x, Some(dx));
             }
             Node::Scan { x, saved, layer, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let Some(mixer) = Scanning::of(self.ctx, layer) else { return };
-                let dx = mixer.backward(&dy, &x.value, &saved, self.slots);
+                let slots = &mut *self.slots;
+                let dx =
+                    self.ctx.time(Part::Scan, 0, || mixer.backward(&dy, &x.value, &saved, slots));
                 self.give(x.id, Some(dx));
             }
-            Node::Activation { x, out } => {
+            Node::Activation { x, kept, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let form = self.ctx.decoder.config.activation;
-                let dx = activation::backward(self.ctx.device, &dy, &x.value, form);
-                self.give(x.id, Some(dx));
+                let dx = self.ctx.time(Part::Activation, 0, || {
+                    activation::backward(self.ctx.device, &dy, &kept, form)
+                });
+                self.give(x, Some(dx));
             }
             Node::Add { a, b, out } => self.add(a, b, out),
             Node::Gather { x, row_count, rows: indices, out } => {
                 let Some(dy) = self.gradients[out].take() else { return };
                 let mut dx = Tensor::zeros(self.ctx.device, row_count, dy.cols());
-                rows::scatter_add(self.ctx.device, &dy, &indices, &mut dx);
+                self.ctx.time(Part::Rows, 0, || {
+                    rows::scatter_add(self.ctx.device, &dy, &indices, &mut dx);
+                });
                 self.give(x, Some(dx));
             }
             Node::Segment { x, layer, out } => self.segment(&x, layer, out),
@@ -137,15 +156,19 @@ impl Pass<'_, '_> {
             self.share(b, &dy);
         } else if self.needed[b] {
             let mut part = owned(dy);
-            residual::scale(self.ctx.device, &mut part, scale);
+            self.ctx.time(Part::Residual, 0, || {
+                residual::scale(self.ctx.device, &mut part, scale);
+            });
             self.give(b, Some(part));
         }
     }
 
-    fn norm(&mut self, x: &Var<Tensor>, saved: &[f32], weights: &decoder::Norm, out: usize) {
+    fn norm(&mut self, x: usize, normed: &Normed, weights: &decoder::Norm, out: usize) {
         let Some(dy) = self.gradients[out].take() else { return };
-        let dx = norms::backward(self.ctx, &dy, (&x.value, saved), weights, self.slots);
-        self.give(x.id, Some(dx));
+        let dx = self
+            .ctx
+            .time(Part::Norm, 0, || norms::backward(self.ctx, &dy, normed, weights, self.slots));
+        self.give(x, Some(dx));
     }
 
     fn head_norm(&mut self, x: &Var<Tensor>, inv_rms: &[f32], layer: usize, out: usize) {
@@ -157,7 +180,9 @@ impl Pass<'_, '_> {
         let dweights = parts.next().zip(parts.next()).map(|(q, k)| [q, k]);
         let weights: [&[f32]; 2] = [&q.weight.value, &k.weight.value];
         let saved = head_norm::Saved { qkv: &x.value, weights, inv_rms };
-        let dx = head_norm::backward(self.ctx.device, &dy, heads(self.ctx), saved, dweights);
+        let dx = self.ctx.time(Part::Norm, 0, || {
+            head_norm::backward(self.ctx.device, &dy, heads(self.ctx), saved, dweights)
+        });
         self.give(x.id, Some(dx));
     }
 
@@ -177,20 +202,26 @@ impl Pass<'_, '_> {
         let mut parts = Arena::gradients_of(self.slots, ranges).into_iter();
         let mut gradients: Vec<_> =
             linears.iter().map(|linear| slot_gradient(linear, &mut parts)).collect();
-        linear::backward(self.ctx.device, dy, saved, &projections, (&mut gradients, want_dx))
+        let is_full = linears.iter().any(|linear| matches!(linear.trained, Trained::Full { .. }));
+        let flops = work::backward(dy.rows(), &projections, (want_dx, is_full));
+        self.ctx.time(at.1.part(), flops, || {
+            linear::backward(self.ctx.device, dy, saved, &projections, (&mut gradients, want_dx))
+        })
     }
 
     /// The input of a product once more, with the bits it had.
     fn remake(&self, remake: Remake) -> Rc<Operand> {
-        let (device, precision) = (self.ctx.device, self.ctx.precision);
+        let ctx = self.ctx.again();
         match remake {
             Remake::Kept(input) => input,
-            Remake::Activation(x) => {
-                let form = self.ctx.decoder.config.activation;
-                Rc::new(activation::forward(device, precision, &x.value, form))
+            Remake::Activation(kept) => {
+                let form = ctx.decoder.config.activation;
+                let again = || activation::again(ctx.device, &kept, form);
+                Rc::new(ctx.time(Part::Activation, 0, again))
             }
-            Remake::Norm(x, norm) => {
-                Rc::new(norms::forward(self.ctx, &x.value, norm_of(self.ctx.decoder, norm)).0)
+            Remake::Norm(normed, norm) => {
+                let norm = norm_of(ctx.decoder, norm);
+                Rc::new(ctx.time(Part::Norm, 0, || norms::again(&ctx, &normed, norm)))
             }
         }
     }
@@ -199,7 +230,7 @@ impl Pass<'_, '_> {
         let Some(dy) = self.gradients[out].take() else { return };
         let mut tape = Tape::new(true);
         let start = tape.adopt(x, self.needed[x.id]);
-        let end = tape.block_body(self.ctx, &start, layer).id;
+        let end = tape.block_body(&self.ctx.again(), &start, layer).id;
         let mut left = tape.replay(self.ctx, end, dy, self.slots);
         if let Some(dx) = left[start.id].take() {
             self.share(x.id, &dx);
@@ -210,7 +241,7 @@ impl Pass<'_, '_> {
     fn give(&mut self, id: usize, gradient: Option<Tensor>) {
         let Some(gradient) = gradient.filter(|_| self.needed[id]) else { return };
         match &mut self.gradients[id] {
-            Some(sum) => add_to(self.ctx.device, sum, &gradient),
+            Some(sum) => add_to(self.ctx, sum, &gradient),
             none => *none = Some(Rc::new(gradient)),
         }
     }
@@ -221,14 +252,14 @@ impl Pass<'_, '_> {
             return;
         }
         match &mut self.gradients[id] {
-            Some(sum) => add_to(self.ctx.device, sum, gradient),
+            Some(sum) => add_to(self.ctx, sum, gradient),
             none => *none = Some(Rc::clone(gradient)),
         }
     }
 }
 
-fn add_to(device: &Device, sum: &mut Rc<Tensor>, term: &Tensor) {
-    residual::add(device, Rc::make_mut(sum), term);
+fn add_to(ctx: &Context<'_>, sum: &mut Rc<Tensor>, term: &Tensor) {
+    ctx.time(Part::Residual, 0, || residual::add(ctx.device, Rc::make_mut(sum), term));
 }
 
 /// The gradient buffers of a linear, taken from its group's in slot order.

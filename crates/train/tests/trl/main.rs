@@ -115,6 +115,7 @@ fn train(rows: &[Value], device: Device, recipe: impl Fn(&Path, &Path) -> String
         memory: 1 << 30,
         datasets: std::collections::BTreeMap::new(),
         today: Moment::date(2026, 1, 2).unwrap(),
+        profile: false,
     };
     let mut session = Session::default();
     let prepared = Prepared::new(recipe, setting, &mut session).unwrap();

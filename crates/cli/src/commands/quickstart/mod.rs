@@ -57,6 +57,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
         memory: Memory::detect().usable().unwrap_or(u64::MAX),
         datasets: BTreeMap::new(),
         today: Moment::from_unix_seconds(now).ok_or(Failure::Clock)?,
+        profile: false,
     };
     let out = root.join("run");
     let (folder, start) = run_folder(&out)?;

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use super::{Activation, Curve};
+use crate::cpu::round::Rounding;
 use crate::cpu::words::with_scratch;
 use crate::cpu::{Cpu, Loop, exp::exp};
 use crate::{Operand, Tensor};
@@ -12,22 +13,54 @@ use crate::{Operand, Tensor};
 /// Fewer rows than this are not worth a task of their own.
 const TASK_ROWS: usize = 4;
 
-/// Writes the rounded activation into `y`.
-pub(super) fn forward(cpu: Cpu, x: &Tensor, activation: Activation, y: &mut Operand) {
-    let width = y.cols();
-    let rounding = y.rounding();
-    let words = rounding.element().words(width);
-    let rows = y.par_rows_mut().enumerate().with_min_len(TASK_ROWS);
-    rows.for_each(|(row, out)| {
-        with_scratch(width, |scratch| {
-            let y = &mut scratch.as_f32_mut()[..width];
-            match activation.curve {
-                Curve::Silu => forward_row::<Silu>(cpu, x.row(row), activation, y),
-                Curve::GeluTanh => forward_row::<GeluTanh>(cpu, x.row(row), activation, y),
-            }
-            rounding.write(cpu, y, &mut out[..words]);
-            out[words..].fill(0);
+/// Rounds the rows of `x` into `kept`, and writes their rounded activation into `y`.
+pub(super) fn forward(
+    cpu: Cpu,
+    x: &Tensor,
+    activation: Activation,
+    (y, kept): (&mut Operand, &mut Operand),
+) {
+    let (width, cols, rounding) = (y.cols(), x.cols(), y.rounding());
+    let rows = y.par_rows_mut().zip(kept.par_rows_mut()).enumerate().with_min_len(TASK_ROWS);
+    rows.for_each(|(row, (y, kept))| {
+        Operand::write_row(rounding, cpu, x.row(row), kept);
+        if rounding == Rounding::Exact {
+            return bend_row((cpu, rounding), x.row(row), (activation, width), y);
+        }
+        with_scratch(cols, |scratch| {
+            let x = &mut scratch.as_f32_mut()[..cols];
+            rounding.read(cpu, kept, x);
+            bend_row((cpu, rounding), x, (activation, width), y);
         });
+    });
+}
+
+/// Writes the rounded activation of rounded rows into `y`.
+pub(super) fn again(cpu: Cpu, x: &Operand, activation: Activation, y: &mut Operand) {
+    let (width, cols, rounding) = (y.cols(), x.cols(), y.rounding());
+    y.par_rows_mut().enumerate().with_min_len(TASK_ROWS).for_each(|(row, y)| {
+        with_scratch(cols, |scratch| {
+            let values = &mut scratch.as_f32_mut()[..cols];
+            x.read_row(cpu, row, values);
+            bend_row((cpu, rounding), values, (activation, width), y);
+        });
+    });
+}
+
+/// The activation of one row, rounded into an operand's row.
+fn bend_row(
+    (cpu, rounding): (Cpu, Rounding),
+    x: &[f32],
+    (activation, width): (Activation, usize),
+    out: &mut [u32],
+) {
+    with_scratch(width, |scratch| {
+        let y = &mut scratch.as_f32_mut()[..width];
+        match activation.curve {
+            Curve::Silu => forward_row::<Silu>(cpu, x, activation, y),
+            Curve::GeluTanh => forward_row::<GeluTanh>(cpu, x, activation, y),
+        }
+        Operand::write_row(rounding, cpu, y, out);
     });
 }
 
@@ -41,13 +74,27 @@ fn forward_row<B: Bend>(cpu: Cpu, x: &[f32], activation: Activation, y: &mut [f3
 }
 
 /// Writes the gradient by the input.
-pub(super) fn backward(cpu: Cpu, dy: &Tensor, x: &Tensor, activation: Activation, dx: &mut Tensor) {
+pub(super) fn backward(
+    cpu: Cpu,
+    dy: &Tensor,
+    x: &Operand,
+    activation: Activation,
+    dx: &mut Tensor,
+) {
     // A tensor without columns has no chunks either.
     let cols = x.cols().max(1);
     let rows = dx.as_mut_slice().par_chunks_mut(cols).enumerate().with_min_len(TASK_ROWS);
-    rows.for_each(|(row, dx)| match activation.curve {
-        Curve::Silu => backward_row::<Silu>(cpu, dy.row(row), x.row(row), (activation, dx)),
-        Curve::GeluTanh => backward_row::<GeluTanh>(cpu, dy.row(row), x.row(row), (activation, dx)),
+    rows.for_each(|(row, dx)| {
+        with_scratch(cols, |scratch| {
+            let values = &mut scratch.as_f32_mut()[..cols];
+            x.read_row(cpu, row, values);
+            match activation.curve {
+                Curve::Silu => backward_row::<Silu>(cpu, dy.row(row), values, (activation, dx)),
+                Curve::GeluTanh => {
+                    backward_row::<GeluTanh>(cpu, dy.row(row), values, (activation, dx));
+                }
+            }
+        });
     });
 }
 

@@ -42,10 +42,16 @@ impl Activation {
     fn width(self, cols: usize) -> usize {
         if self.is_gated { cols / 2 } else { cols }
     }
+
+    fn check(self, cols: usize) {
+        assert!(!self.is_gated || cols.is_multiple_of(2), "as many gate columns as up columns");
+    }
 }
 
-/// The activation of `x [T, 2F]` (of `[T, F]` where nothing is gated), rounded for the product that
-/// follows: `[T, F]`.
+/// The activation of `x [T, 2F]` (of `[T, F]` where nothing is gated), and what it was computed from.
+///
+/// As in a program whose tensors are bf16, `x` is rounded before the curve and its result after it.
+/// Returns the result `[T, F]`, and the rounded `x` for the backward pass.
 ///
 /// # Panics
 ///
@@ -55,16 +61,31 @@ pub fn forward(
     precision: Precision,
     x: &Tensor,
     activation: Activation,
-) -> Operand {
-    assert!(
-        !activation.is_gated || x.cols().is_multiple_of(2),
-        "as many gate columns as up columns"
-    );
+) -> (Operand, Operand) {
+    activation.check(x.cols());
     match device {
         Device::Cpu(cpu) => {
             let width = activation.width(x.cols());
             let mut y = Operand::unwritten(device, precision, x.rows(), width);
-            cpu::forward(*cpu, x, activation, &mut y);
+            let mut kept = Operand::unwritten(device, precision, x.rows(), x.cols());
+            cpu::forward(*cpu, x, activation, (&mut y, &mut kept));
+            (y, kept)
+        }
+    }
+}
+
+/// The result of [`forward`] once more, with the bits that it had, from the input that it rounded.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn again(device: &Device, x: &Operand, activation: Activation) -> Operand {
+    activation.check(x.cols());
+    match device {
+        Device::Cpu(cpu) => {
+            let width = activation.width(x.cols());
+            let mut y = Operand::unwritten(device, x.precision(), x.rows(), width);
+            cpu::again(*cpu, x, activation, &mut y);
             y
         }
     }
@@ -81,11 +102,8 @@ pub fn forward(
 /// # Panics
 ///
 /// If shapes do not agree.
-pub fn backward(device: &Device, dy: &Tensor, x: &Tensor, activation: Activation) -> Tensor {
-    assert!(
-        !activation.is_gated || x.cols().is_multiple_of(2),
-        "as many gate columns as up columns"
-    );
+pub fn backward(device: &Device, dy: &Tensor, x: &Operand, activation: Activation) -> Tensor {
+    activation.check(x.cols());
     let shape = (x.rows(), activation.width(x.cols()));
     assert_eq!((dy.rows(), dy.cols()), shape, "a gradient for each output");
     match device {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use testkit::tolerance::{ACTIVATION_F32, BF16_ROUNDING, F32_GOLDEN, GELU_F32, SLOPE_F64};
 
-use super::{Activation, Curve, backward, forward, reference};
+use super::{Activation, Curve, again, backward, forward, reference};
 use crate::check::{
     array, assert_close, assert_same_bits, golden, largest, on_threads, slopes, tensor, weighted,
     wide,
@@ -34,16 +34,30 @@ fn assert_is_reference(device: &Device, form: Activation, x: &Tensor, dy: &Tenso
             reference::backward(&wide(dy.as_slice()), &wide_x, width, form),
         )
     };
-    let y = forward(device, Precision::F32, x, form).to_tensor(device);
+    let (y, kept) = forward(device, Precision::F32, x, form);
+    assert_eq!(again(device, &kept, form), y);
+    let y = y.to_tensor(device);
     // Far out a power has as many roundings as its exponent is large, and is small beside its input.
     let (tolerance, least) = match form.curve {
         Curve::Silu => (ACTIVATION_F32, 1e-6),
         Curve::GeluTanh => (GELU_F32, 1e-2),
     };
     assert_close("y", &wide(y.as_slice()), &want_y, (tolerance, least));
-    let rounded = forward(device, Precision::Bf16, x, form).to_tensor(device);
-    assert_close("bf16 y", &wide(rounded.as_slice()), &want_y, (BF16_ROUNDING, 1e-6));
-    let got = backward(device, dy, x, form);
+    let (rounded, kept_rounded) = forward(device, Precision::Bf16, x, form);
+    assert_eq!(again(device, &kept_rounded, form), rounded);
+    let rounded = wide(rounded.to_tensor(device).as_slice());
+    let from = wide(kept_rounded.to_tensor(device).as_slice());
+    assert_close(
+        "bf16 x",
+        &from,
+        &wide(x.as_slice()),
+        (BF16_ROUNDING, f64::from(f32::MIN_POSITIVE)),
+    );
+    if 0 < width {
+        let want = reference::forward(&from, width, form);
+        assert_close("bf16 y", &rounded, &want, (BF16_ROUNDING, 1e-6));
+    }
+    let got = backward(device, dy, &kept, form);
     // Where the slope crosses zero its digits are lost, in f32 as such.
     assert_close("dx", &wide(got.as_slice()), &want_d, (tolerance, largest(&want_d)));
 }
@@ -93,9 +107,9 @@ fn agrees_with_torch() {
         let narrow = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
         let x = Tensor::from_vec(&device, 1, x.len(), narrow(&x));
         let dy = Tensor::from_vec(&device, 1, y.len(), narrow(&dy));
-        let fast = forward(&device, Precision::F32, &x, form).to_tensor(&device);
-        assert_close("fast y", &wide(fast.as_slice()), &y, (F32_GOLDEN, 1e-6));
-        let fast = backward(&device, &dy, &x, form);
+        let (fast, kept) = forward(&device, Precision::F32, &x, form);
+        assert_close("fast y", &wide(fast.to_tensor(&device).as_slice()), &y, (F32_GOLDEN, 1e-6));
+        let fast = backward(&device, &dy, &kept, form);
         assert_close("fast d", &wide(fast.as_slice()), &dx, (F32_GOLDEN, 1e-6));
     }
 }
@@ -122,8 +136,8 @@ fn company_does_not_matter() {
         let want = tensor(&Device::cpu(), 1, size, 6.0);
         let dy = tensor(&Device::cpu(), 2, (67, 129), 1.0);
         let run = |device: &Device, dy: &Tensor, x: &Tensor| {
-            let y = forward(device, Precision::Bf16, x, form).to_tensor(device);
-            (y, backward(device, dy, x, form))
+            let (y, kept) = forward(device, Precision::Bf16, x, form);
+            (y.to_tensor(device), backward(device, dy, &kept, form))
         };
         let (y, d) = on_threads(1, || run(&Device::cpu(), &dy, &want));
         for device in Device::every_cpu() {

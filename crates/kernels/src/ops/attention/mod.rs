@@ -62,17 +62,17 @@ pub struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    fn check(&self, qkv: &Tensor) {
-        check_heads(self.heads, qkv);
+    fn check(&self, (rows, cols): (usize, usize)) {
+        check_heads(self.heads, cols);
         check_scoring(self.scoring);
-        assert_eq!(self.branches.rows(), qkv.rows(), "the last row is the last tree's");
+        assert_eq!(self.branches.rows(), rows, "the last row is the last tree's");
     }
 }
 
-fn check_heads(heads: Heads, qkv: &Tensor) {
+fn check_heads(heads: Heads, cols: usize) {
     assert!(heads.key_value > 0 && heads.dim > 0, "at least one head of at least one column");
     assert!(heads.query.is_multiple_of(heads.key_value), "query heads divide among key heads");
-    assert_eq!(qkv.cols(), heads.qkv_cols(), "queries, keys and values of each head");
+    assert_eq!(cols, heads.qkv_cols(), "queries, keys and values of each head");
 }
 
 fn check_scoring(scoring: Scoring) {
@@ -83,8 +83,8 @@ fn check_scoring(scoring: Scoring) {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved<'a> {
-    /// The queries, keys and values `[T, (H + 2G) D]`, as they were given.
-    pub qkv: &'a Tensor,
+    /// The queries, keys and values `[T, (H + 2G) D]`, rounded as all products take them.
+    pub qkv: &'a Operand,
     /// The output `[T, H D]`.
     pub out: &'a Operand,
     /// The logarithms of the sums `[T, H]`.
@@ -104,7 +104,7 @@ pub fn forward(
     qkv: &Tensor,
     shape: Shape<'_>,
 ) -> (Operand, Vec<f32>) {
-    shape.check(qkv);
+    shape.check((qkv.rows(), qkv.cols()));
     match device {
         Device::Cpu(cpu) => {
             let mut out =
@@ -133,15 +133,16 @@ pub fn forward(
 ///
 /// If shapes do not agree.
 pub fn backward(device: &Device, d_out: &Tensor, saved: Saved<'_>, shape: Shape<'_>) -> Tensor {
-    shape.check(saved.qkv);
+    shape.check((saved.qkv.rows(), saved.qkv.cols()));
     let out_shape = (saved.out.rows(), saved.out.cols());
     assert_eq!((d_out.rows(), d_out.cols()), out_shape, "a gradient for each output");
     assert_eq!(out_shape, (saved.qkv.rows(), shape.heads.query * shape.heads.dim), "all heads");
     assert_eq!(saved.lse.len(), saved.qkv.rows() * shape.heads.query, "a sum for each query");
     match device {
         Device::Cpu(cpu) => {
-            let mut d_qkv = Tensor::zeros(device, saved.qkv.rows(), saved.qkv.cols());
-            cpu::backward(*cpu, d_out, saved, shape, &mut d_qkv);
+            let qkv = saved.qkv.to_tensor(device);
+            let mut d_qkv = Tensor::zeros(device, qkv.rows(), qkv.cols());
+            cpu::backward(*cpu, d_out, (saved, &qkv), shape, &mut d_qkv);
             d_qkv
         }
     }
@@ -164,7 +165,7 @@ pub fn decode(
     scoring: Scoring,
 ) -> Operand {
     let heads = cache.heads();
-    check_heads(heads, qkv);
+    check_heads(heads, qkv.cols());
     check_scoring(scoring);
     cache.append(precision, qkv);
     match device {
@@ -194,7 +195,7 @@ pub fn decode_each(
     assert_eq!(qkv.rows(), caches.len(), "a row for each cache");
     assert!(!caches.is_empty(), "at least one cache");
     let heads = caches[0].heads();
-    check_heads(heads, qkv);
+    check_heads(heads, qkv.cols());
     check_scoring(scoring);
     for (row, cache) in caches.iter_mut().enumerate() {
         assert_eq!(cache.heads(), heads, "heads of one model");

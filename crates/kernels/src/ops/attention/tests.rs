@@ -9,7 +9,7 @@ use crate::check::{
     assert_close, assert_same_bits, largest, numbers, on_threads, slopes, weighted, wide,
 };
 use crate::cpu::round::to_bf16;
-use crate::{Branches, Device, Heads, Precision, Tensor, Tree};
+use crate::{Branches, Device, Heads, Operand, Precision, Tensor, Tree};
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
@@ -83,7 +83,8 @@ impl Case {
         let shape = Shape { branches, heads: *heads, scoring: *scoring };
         let (out, lse) = forward(device, precision, &qkv, shape);
         let d_out = Tensor::from_vec(device, rows, heads.query * heads.dim, self.d_out.clone());
-        let saved = Saved { qkv: &qkv, out: &out, lse: &lse };
+        let kept = Operand::new(device, precision, &qkv);
+        let saved = Saved { qkv: &kept, out: &out, lse: &lse };
         let d_qkv = backward(device, &d_out, saved, shape).into_vec();
         Results { out: out.to_tensor(device).into_vec(), lse, d_qkv }
     }

@@ -3,8 +3,7 @@
 use rayon::prelude::*;
 
 use super::Saved;
-use crate::cpu::Cpu;
-use crate::ops::rms_norm::cpu::{Backward, Normalize};
+use crate::cpu::{Cpu, Loop, lanes};
 use crate::{Heads, Tensor};
 
 /// Fewer rows than this are not worth a task of their own.
@@ -66,6 +65,55 @@ pub(super) fn accumulate_dweights(
             for ((sum, dy), x) in sums.iter_mut().zip(&dy[at.clone()]).zip(&x[at]) {
                 *sum += dy * (x * inv);
             }
+        }
+    }
+}
+
+/// Normalizes one row; returns its inverse root mean square.
+struct Normalize<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    y: &'a mut [f32],
+}
+
+impl Loop for Normalize<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        let mean = lanes::dot(self.x, self.x) / self.x.len() as f32;
+        let inv = 1.0 / (mean + self.eps).sqrt();
+        for ((y, x), weight) in self.y.iter_mut().zip(self.x).zip(self.weight) {
+            *y = weight * (x * inv);
+        }
+        inv
+    }
+}
+
+/// The gradient by one row.
+struct Backward<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    weight: &'a [f32],
+    inv_rms: f32,
+    dx: &'a mut [f32],
+}
+
+impl Loop for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { dy, x, weight, inv_rms, dx } = self;
+        for ((dx, dy), weight) in dx.iter_mut().zip(dy).zip(weight) {
+            *dx = dy * weight;
+        }
+        let mean = lanes::dot(dx, x) / x.len() as f32;
+        // In this order nothing overflows for huge rows: inv_rms is as small as they are large.
+        let slope = inv_rms * (inv_rms * mean);
+        for (dx, x) in dx.iter_mut().zip(x) {
+            *dx = inv_rms * (*dx - x * slope);
         }
     }
 }

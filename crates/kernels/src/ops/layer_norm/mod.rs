@@ -2,32 +2,24 @@
 //!
 //! ```text
 //! mean = mean(x)            inv = 1 / sqrt(mean((x - mean)^2) + eps)
-//! y    = weight * (x - mean) * inv + bias
+//! z    = rounded((x - mean) * inv)
+//! y    = weight * z + bias
 //! ```
 //!
-//! `torch.nn.LayerNorm`, in f32 throughout (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
+//! `torch.nn.LayerNorm` (Ba, Kiros and Hinton 2016, arXiv:1607.06450): f32 up to `z`, which is rounded
+//! as the products' operands are.
 
-mod cpu;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
+use super::normed::{self, Affine, Normed};
+use crate::cpu::{Cpu, Loop, lanes};
 use crate::{Device, Operand, Precision, Tensor};
-
-/// What the backward pass needs from the forward pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Saved<'a> {
-    /// The input `[T, d]`.
-    pub x: &'a Tensor,
-    /// The scale of each column, `[d]`.
-    pub weight: &'a [f32],
-    /// What [`forward`] returned: mean and inverse deviation of each row, `[T, 2]`.
-    pub moments: &'a [f32],
-}
 
 /// Normalizes the rows of `x [T, d]` and rounds them for the products that follow.
 ///
-/// `affine` is weight and bias, `[d]` each. Returns the rows and `[mean, inv]` of each, `[T, 2]`.
+/// `affine` is weight and bias, `[d]` each. Returns `y`, and `z` for the backward pass.
 ///
 /// # Panics
 ///
@@ -38,21 +30,29 @@ pub fn forward(
     x: &Tensor,
     affine: [&[f32]; 2],
     eps: f32,
-) -> (Operand, Vec<f32>) {
-    assert!(affine.iter().all(|part| part.len() == x.cols()), "weight and bias for each column");
-    match device {
-        Device::Cpu(cpu) => {
-            let mut y = Operand::unwritten(device, precision, x.rows(), x.cols());
-            let moments = cpu::forward(*cpu, x, affine, eps, &mut y);
-            (y, moments)
-        }
-    }
+) -> (Operand, Normed) {
+    let unit = |cpu: Cpu, x: &[f32], z: &mut [f32]| cpu.run(Unit { x, eps, z });
+    normed::forward((device, precision), x, &unit, checked(affine, x.cols()))
+}
+
+/// The `y` of [`forward`] once more, with the bits that it had.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn again(device: &Device, normed: &Normed, affine: [&[f32]; 2]) -> Operand {
+    normed::again(device, normed, checked(affine, normed.rows.cols()))
+}
+
+fn checked([weight, bias]: [&[f32]; 2], cols: usize) -> Affine<'_> {
+    assert!(weight.len() == cols && bias.len() == cols, "weight and bias for each column");
+    Affine { weight, bias: Some(bias) }
 }
 
 /// The gradient by `x`, for the gradient `dy [T, d]` by `y`.
 ///
 /// ```text
-/// z  = (x - mean) * inv         g = dy * weight
+/// g  = dy * weight
 /// dx = inv * (g - mean(g) - z * mean(g * z))
 /// ```
 ///
@@ -65,22 +65,40 @@ pub fn forward(
 pub fn backward(
     device: &Device,
     dy: &Tensor,
-    saved: Saved<'_>,
+    (normed, weight): (&Normed, &[f32]),
     daffine: Option<[&mut [f32]; 2]>,
 ) -> Tensor {
-    let x = saved.x;
-    assert_eq!((dy.rows(), dy.cols()), (x.rows(), x.cols()), "a gradient has its value's shape");
-    assert_eq!(saved.weight.len(), x.cols(), "one weight for each column");
-    assert_eq!(saved.moments.len(), 2 * x.rows(), "two moments for each row");
-    match device {
-        Device::Cpu(cpu) => {
-            if let Some(daffine) = daffine {
-                assert!(daffine.iter().all(|d| d.len() == x.cols()), "a gradient for each part");
-                cpu::accumulate(*cpu, dy, saved, daffine);
-            }
-            let mut dx = Tensor::unwritten(device, x.rows(), x.cols());
-            cpu::backward(*cpu, dy, saved, &mut dx);
-            dx
+    normed.check(dy, weight);
+    if let Some([dweight, dbias]) = daffine {
+        let fits = dweight.len() == dy.cols() && dbias.len() == dy.cols();
+        assert!(fits, "a gradient for each part");
+        normed::accumulate(device, dy, normed, (dweight, Some(dbias)));
+    }
+    normed::backward(device, dy, (normed, weight), true)
+}
+
+/// Normalizes one row; returns its inverse deviation.
+struct Unit<'a> {
+    x: &'a [f32],
+    eps: f32,
+    z: &'a mut [f32],
+}
+
+impl Loop for Unit<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        let Self { x, eps, z } = self;
+        let count = x.len() as f32;
+        let mean = lanes::sum(x) / count;
+        for (z, x) in z.iter_mut().zip(x) {
+            *z = x - mean;
         }
+        let inv = 1.0 / (lanes::dot(z, z) / count + eps).sqrt();
+        for z in z.iter_mut() {
+            *z *= inv;
+        }
+        inv
     }
 }

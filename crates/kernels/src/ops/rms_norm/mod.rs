@@ -1,34 +1,25 @@
 //! Scaling rows to unit root mean square.
 //!
 //! ```text
-//! inv_rms = 1 / sqrt(mean(x^2) + eps)
-//! y       = weight * (x * inv_rms)
+//! inv = 1 / sqrt(mean(x^2) + eps)
+//! z   = rounded(x * inv)
+//! y   = weight * z
 //! ```
 //!
-//! As in transformers, in f32 throughout (Zhang and Sennrich 2019, arXiv:1910.07467).
-//! Families that store `weight - 1` add the one when they load it.
+//! As in transformers: f32 up to `z`, which is rounded as the products' operands are (Zhang and
+//! Sennrich 2019, arXiv:1910.07467). Families that store `weight - 1` add the one when they load it.
 
-pub(super) mod cpu;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
+use super::normed::{self, Affine, Normed};
+use crate::cpu::{Cpu, Loop, lanes};
 use crate::{Device, Operand, Precision, Tensor};
-
-/// What the backward pass needs from the forward pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Saved<'a> {
-    /// The input `[T, d]`.
-    pub x: &'a Tensor,
-    /// The scale of each column, `[d]`.
-    pub weight: &'a [f32],
-    /// What [`forward`] returned for each row, `[T]`.
-    pub inv_rms: &'a [f32],
-}
 
 /// Normalizes the rows of `x [T, d]` and rounds them for the products that follow.
 ///
-/// Returns the rows and `inv_rms [T]`.
+/// Returns `y`, and `z` for the backward pass.
 ///
 /// # Panics
 ///
@@ -39,41 +30,47 @@ pub fn forward(
     x: &Tensor,
     weight: &[f32],
     eps: f32,
-) -> (Operand, Vec<f32>) {
+) -> (Operand, Normed) {
     assert_eq!(weight.len(), x.cols(), "one weight for each column");
-    match device {
-        Device::Cpu(cpu) => {
-            let mut y = Operand::unwritten(device, precision, x.rows(), x.cols());
-            let inv_rms = cpu::forward(*cpu, x, weight, eps, &mut y);
-            (y, inv_rms)
-        }
-    }
+    let unit = |cpu: Cpu, x: &[f32], z: &mut [f32]| cpu.run(Unit { x, eps, z });
+    normed::forward((device, precision), x, &unit, Affine { weight, bias: None })
 }
 
-/// The same rows unrounded, for a sum that follows in place of a product: `[T, d]`.
+/// The same with `y` unrounded, for a sum that follows in place of a product: `[T, d]`.
 ///
 /// # Panics
 ///
 /// As [`forward`].
-pub fn forward_exact(device: &Device, x: &Tensor, weight: &[f32], eps: f32) -> (Tensor, Vec<f32>) {
+pub fn forward_exact(
+    device: &Device,
+    precision: Precision,
+    x: &Tensor,
+    weight: &[f32],
+    eps: f32,
+) -> (Tensor, Normed) {
     assert_eq!(weight.len(), x.cols(), "one weight for each column");
-    match device {
-        Device::Cpu(cpu) => {
-            let mut y = Tensor::unwritten(device, x.rows(), x.cols());
-            let inv_rms = cpu::forward_exact(*cpu, x, weight, eps, &mut y);
-            (y, inv_rms)
-        }
-    }
+    let unit = |cpu: Cpu, x: &[f32], z: &mut [f32]| cpu.run(Unit { x, eps, z });
+    normed::forward_exact((device, precision), x, &unit, Affine { weight, bias: None })
+}
+
+/// The `y` of [`forward`] once more, with the bits that it had.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn again(device: &Device, normed: &Normed, weight: &[f32]) -> Operand {
+    assert_eq!(weight.len(), normed.rows.cols(), "one weight for each column");
+    normed::again(device, normed, Affine { weight, bias: None })
 }
 
 /// The gradient by `x`, for the gradient `dy [T, d]` by `y`.
 ///
 /// ```text
 /// g  = dy * weight
-/// dx = inv_rms * (g - x * inv_rms^2 * mean(g * x))
+/// dx = inv * (g - z * mean(g * z))
 /// ```
 ///
-/// Where `dweight` is given, `sum over rows of dy * x * inv_rms` is added to it.
+/// Where `dweight` is given, `sum over rows of dy * z` is added to it.
 ///
 /// # Panics
 ///
@@ -81,22 +78,34 @@ pub fn forward_exact(device: &Device, x: &Tensor, weight: &[f32], eps: f32) -> (
 pub fn backward(
     device: &Device,
     dy: &Tensor,
-    saved: Saved<'_>,
+    (normed, weight): (&Normed, &[f32]),
     dweight: Option<&mut [f32]>,
 ) -> Tensor {
-    let x = saved.x;
-    assert_eq!((dy.rows(), dy.cols()), (x.rows(), x.cols()), "a gradient has its value's shape");
-    assert_eq!(saved.weight.len(), x.cols(), "one weight for each column");
-    assert_eq!(saved.inv_rms.len(), x.rows(), "one inverse root mean square for each row");
-    match device {
-        Device::Cpu(cpu) => {
-            if let Some(dweight) = dweight {
-                assert_eq!(dweight.len(), x.cols(), "one gradient for each weight");
-                cpu::accumulate_dweight(*cpu, dy, saved, dweight);
-            }
-            let mut dx = Tensor::unwritten(device, x.rows(), x.cols());
-            cpu::backward(*cpu, dy, saved, &mut dx);
-            dx
+    normed.check(dy, weight);
+    if let Some(dweight) = dweight {
+        assert_eq!(dweight.len(), dy.cols(), "one gradient for each weight");
+        normed::accumulate(device, dy, normed, (dweight, None));
+    }
+    normed::backward(device, dy, (normed, weight), false)
+}
+
+/// Normalizes one row; returns its inverse root mean square.
+struct Unit<'a> {
+    x: &'a [f32],
+    eps: f32,
+    z: &'a mut [f32],
+}
+
+impl Loop for Unit<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        let mean = lanes::dot(self.x, self.x) / self.x.len() as f32;
+        let inv = 1.0 / (mean + self.eps).sqrt();
+        for (z, x) in self.z.iter_mut().zip(self.x) {
+            *z = x * inv;
         }
+        inv
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use testkit::tolerance::{BF16_ROUNDING, F32_GOLDEN, ROW_SUM_F32, SLOPE_F64};
 
-use super::{Saved, backward, forward, forward_exact, reference};
+use super::{again, backward, forward, forward_exact, reference};
 use crate::check::{
     array, array_f32, assert_close, assert_same_bits, count, golden, largest, numbers, on_threads,
     slopes, tensor, weighted, wide,
@@ -16,17 +16,25 @@ fn assert_is_reference(device: &Device, x: &Tensor, dy: &Tensor, weight: &[f32],
     let (want_dx, want_dweight) =
         reference::backward(&wide(dy.as_slice()), &wide_x, &wide_weight, &want_inv);
 
-    let (y, inv_rms) = forward(device, Precision::F32, x, weight, eps);
+    let (y, normed) = forward(device, Precision::F32, x, weight, eps);
+    assert_eq!(again(device, &normed, weight), y);
     let y = wide(y.to_tensor(device).as_slice());
-    assert_close("inv_rms", &wide(&inv_rms), &want_inv, (ROW_SUM_F32, f64::MIN_POSITIVE));
+    assert_close("inv", &wide(&normed.inv), &want_inv, (ROW_SUM_F32, f64::MIN_POSITIVE));
     assert_close("y", &y, &want_y, (ROW_SUM_F32, largest(&want_y)));
-    let (exact, exact_inv) = forward_exact(device, x, weight, eps);
-    assert_eq!((wide(exact.as_slice()), &exact_inv), (y, &inv_rms));
-    let (rounded, _) = forward(device, Precision::Bf16, x, weight, eps);
+    let (exact, kept) = forward_exact(device, Precision::F32, x, weight, eps);
+    assert_eq!((wide(exact.as_slice()), &kept), (y, &normed));
+    let (rounded, kept) = forward(device, Precision::Bf16, x, weight, eps);
+    assert_eq!(again(device, &kept, weight), rounded);
+    // Both roundings are to nearest: of rows of unit size, and of these scaled.
+    let least = f64::from(f32::MIN_POSITIVE);
+    let unit = want_y.iter().zip(wide_weight.iter().cycle()).map(|(y, weight)| y / weight);
+    let z = wide(kept.rows.to_tensor(device).as_slice());
+    assert_close("bf16 z", &z, &unit.collect::<Vec<_>>(), (BF16_ROUNDING, least));
+    let scaled = z.iter().zip(wide_weight.iter().cycle()).map(|(z, weight)| z * weight);
     let rounded = wide(rounded.to_tensor(device).as_slice());
-    assert_close("bf16 y", &rounded, &want_y, (BF16_ROUNDING, f64::from(f32::MIN_POSITIVE)));
+    assert_close("bf16 y", &rounded, &scaled.collect::<Vec<_>>(), (BF16_ROUNDING, least));
 
-    let saved = Saved { x, weight, inv_rms: &inv_rms };
+    let saved = (&normed, weight);
     let mut dweight = vec![0.5; weight.len()];
     let dx = backward(device, dy, saved, Some(&mut dweight));
     let want_dweight: Vec<f64> = want_dweight.iter().map(|value| value + 0.5).collect();
@@ -63,8 +71,8 @@ fn zero_and_huge_rows_stay_finite() {
             assert_is_reference(&device, &x, &dy, &numbers(3, 67, 2.0), eps);
         }
         let nothing = Tensor::zeros(&device, 3, 0);
-        let (y, inv_rms) = forward(&device, Precision::F32, &nothing, &[], 1e-5);
-        let saved = Saved { x: &nothing, weight: &[], inv_rms: &inv_rms };
+        let (y, normed) = forward(&device, Precision::F32, &nothing, &[], 1e-5);
+        let saved = (&normed, &[][..]);
         assert_eq!((y.rows(), y.cols()), (3, 0));
         assert_eq!(backward(&device, &nothing, saved, None), nothing);
     }
@@ -79,10 +87,9 @@ fn agrees_with_transformers() {
         let [x, dy] =
             ["x", "dy"].map(|key| Tensor::from_vec(&device, rows, cols, array_f32(&case[key])));
         let weight = array_f32(&case["weight"]);
-        let (y, inv_rms) = forward(&device, Precision::F32, &x, &weight, eps);
+        let (y, normed) = forward(&device, Precision::F32, &x, &weight, eps);
         let mut dweight = vec![0.0; cols];
-        let saved = Saved { x: &x, weight: &weight, inv_rms: &inv_rms };
-        let dx = backward(&device, &dy, saved, Some(&mut dweight));
+        let dx = backward(&device, &dy, (&normed, &weight), Some(&mut dweight));
         let name = case["name"].as_str().unwrap();
         for (key, got) in
             [("y", y.to_tensor(&device).as_slice()), ("dx", dx.as_slice()), ("dweight", &dweight)]
@@ -119,10 +126,9 @@ fn company_does_not_matter() {
     let dy = tensor(&Device::cpu(), 2, size, 1.0);
     let weight = numbers(3, size.1, 2.0);
     let run = |device: &Device, x: &Tensor, dy: &Tensor| {
-        let (y, inv_rms) = forward(device, Precision::Bf16, x, &weight, 1e-5);
+        let (y, normed) = forward(device, Precision::Bf16, x, &weight, 1e-5);
         let mut dweight = vec![0.0; size.1];
-        let saved = Saved { x, weight: &weight, inv_rms: &inv_rms };
-        let dx = backward(device, dy, saved, Some(&mut dweight));
+        let dx = backward(device, dy, (&normed, &weight), Some(&mut dweight));
         (y.to_tensor(device), dx, dweight)
     };
     let (y, dx, dweight) = on_threads(1, || run(&Device::cpu(), &x, &dy));

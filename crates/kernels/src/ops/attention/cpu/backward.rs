@@ -26,13 +26,13 @@ use crate::cpu::{Cpu, Loop};
 pub(in super::super) fn backward(
     cpu: Cpu,
     d_out: &Tensor,
-    saved: Saved<'_>,
+    (saved, qkv): (Saved<'_>, &Tensor),
     shape: Shape<'_>,
     d_qkv: &mut Tensor,
 ) {
     let segments = of_branches(shape.branches);
     let frame = Frame::new((cpu, saved.out.rounding()), shape.heads, shape.scoring, &segments);
-    let [queries, keys, values] = Columns::of_tensor(saved.qkv, shape.heads);
+    let [queries, keys, values] = Columns::of_tensor(qkv, shape.heads);
     let gradients =
         Columns { values: d_out.as_slice(), stride: d_out.cols(), first: 0, dim: shape.heads.dim };
     let means = means(&frame, saved.out, d_out);

@@ -27,7 +27,7 @@ pub(super) fn backward(frame: &Frame<'_>, dy: &Tensor, into: Gradients<'_>, d_xb
     let (chunks, trees) = (frame.plan.chunks.len(), frame.plan.trees.len());
     let found_len = Found::new(layout).len();
     let mut found = Words::unwritten(chunks * layout.groups * blocks * found_len);
-    let mut turned_c = shared::turned_c(frame);
+    let turned_c = shared::turned_c(frame);
     let device = Device::Cpu(frame.cpu);
     let mut d_dt = Tensor::zeros(&device, frame.input.xbc.rows(), layout.heads);
     let mut sums = Tensor::zeros(&device, trees, 2 * layout.heads);
@@ -56,8 +56,6 @@ pub(super) fn backward(frame: &Frame<'_>, dy: &Tensor, into: Gradients<'_>, d_xb
     }
     let all = &mut found.as_f32_mut()[..chunks * layout.groups * blocks * found_len];
     shared::gradients(frame, (all, blocks), d_xbc);
-    found.recycle();
-    turned_c.recycle();
     weights(frame, (d_dt, &sums), into);
 }
 
