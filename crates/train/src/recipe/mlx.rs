@@ -328,7 +328,6 @@ threads: null
             str![[r#"
 `lora_alpha` is not used: MLX multiplies by `lora_scale` (10 if it is not there) and divides by no rank
 `alignment.lora_dropout` is not used: alignment runs without dropout, as in TRL
-
 "#]]
         );
         // The recipe that is written is the same recipe.
@@ -403,7 +402,6 @@ dpo.yaml:9: unknown key `alpha`
   -> known here: model, data, output_dir, beta, num_layers, lora_rank, lora_dropout, learning_rate, steps, epochs, batch_size, grad_accumulation_steps, max_seq_length, steps_per_report, save_every, seed, device, threads, normalize_by_length, lora_alpha, lora_scale, scale, optimizer
 dpo.yaml: `data` is missing
   -> for example `data: ./data/preferences.jsonl`
-
 "#]]
         );
         let numbers = "model: m\ndata: d\nsteps: 0\nlora_rank: x\nbeta: 0\nnum_layers: 0\n";
@@ -415,7 +413,6 @@ dpo.yaml:3: max_steps must be >= 1 (got: 0)
 dpo.yaml:4: lora_r must be a whole number (got: x)
 dpo.yaml:5: beta must be > 0 (got: 0)
 dpo.yaml:6: num_layers must be >= 1 (got: 0)
-
 "#]]
         );
         // Half of each shape is neither.
@@ -424,7 +421,6 @@ dpo.yaml:6: num_layers must be >= 1 (got: 0)
             str![[r#"
 dpo.yaml:1: `model` must be a mapping of keys to values (got: m)
   -> write its keys below `model:`, each indented by two blanks
-
 "#]]
         );
         let list = check_for(Some(Purpose::Finetune), PUBLISHED, &[], "now").unwrap_err();
