@@ -121,7 +121,58 @@ PYTHON = """\
 {{ "%s has %d" | format('x', 3) }} {{ 'a' ~ 1 ~ none }} {{ 'safe <b>' | safe }} {{ [1, [2, 3]] | string }}
 """
 
-TEMPLATES = {"chat": CHAT, "dated": DATED, "macros": MACROS, "python": PYTHON}
+# What the templates of Mistral and Granite lean on, in our own words: names that nobody gave, slices of JSON, the last
+# of a selection, neighbours by index, a name set anew in a loop, and line breaks within texts.
+LEANING = """\
+{%- if tools and not offered -%}{%- set offered = tools -%}{%- endif -%}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- set ns = namespace(head='rules', text='', turns=0) %}
+{%- set asked = messages | selectattr("role", "equalto", "user") | list %}
+{%- if 'quotes' in controls and documents %}{{- 'quote ' }}{%- endif %}
+{%- if documents %}
+    {%- for document in documents %}
+        {%- set ns.text = ns.text + '\\n' + (document | tojson) %}
+        {{- '<' + document['doc_id'] | string + '>
+' }}
+    {%- endfor %}
+{%- endif %}
+{%- if ns.text %}{{- ns.head + ns.text }}{%- else %}{{- ns.head ~ ' none' }}{%- endif %}
+{%- for message in messages %}
+    {%- set kept = namespace(val='') %}
+    {%- if message.content is string %}{%- set kept.val = message.content %}
+    {%- elif message.content is iterable %}
+        {%- for entry in message.content %}
+            {%- if entry.type== 'text' %}{%- set kept.val = kept.val + entry.text %}{%- endif %}
+        {%- endfor %}
+    {%- endif %}
+    {%- if message.role == 'user' and tools is not none and message == asked[-1] %}
+        {%- for tool in offered %}
+            {%- set tool = tool.function %}
+            {%- for key, val in tool.items() if key != "name" %}
+                {{- '"' + key + '": ' + (val if val is string else val|tojson) }}{{- ', ' if not loop.last }}
+            {%- endfor %}
+        {%- endfor %}
+        {{- offered | tojson(indent=4) }}
+    {%- endif %}
+    {%- for call in message.tool_calls or [] %}
+        {%- if call.function %}{%- set call = call.function %}{%- endif %}
+        {%- set out = call|tojson %}
+        {{- out[:-1] }}
+        {%- if call.id is defined and call.id|length != 9 %}{{- raise_exception('nine letters') }}{%- endif %}
+        {{- ', "id": "' ~ call.id ~ '"}' }}
+    {%- endfor %}
+    {%- if loop.first or (messages[loop.index0 - 1].role != message.role) %}{{- '[' + message.role + ']' }}{%- endif %}
+    {{- kept.val }}
+    {%- if loop.last or (messages[loop.index0 + 1].role != message.role) %}{{- '[/' + message.role + ']' }}{%- endif %}
+    {%- if (message["role"] == "user") != (ns.turns % 2 == 0) %}{{- '!' }}{%- endif %}
+    {%- set ns.turns = ns.turns + 1 %}
+    {%- if loop.last and add_generation_prompt %}
+        {{- '[assistant' }}{%- if controls %}{{- ' ' + controls | tojson() }}{%- endif %}{{- ']' }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+TEMPLATES = {"chat": CHAT, "dated": DATED, "macros": MACROS, "python": PYTHON, "leaning": LEANING}
 
 TOOLS = [
     {
@@ -157,6 +208,11 @@ CONVERSATIONS = {
     "call": {"messages": [USER, CALL, ANSWER, ASSISTANT], "tools": TOOLS},
     "documents": {"messages": [USER], "documents": [{"title": "zoo", "text": "It is open."}, {"title": "sea", "text": "It is deep."}]},
     "thinking off": {"messages": [USER], "add_generation_prompt": True, "kwargs": {"enable_thinking": False}},
+    "quoted": {
+        "messages": [USER, {"role": "user", "content": [{"type": "text", "text": "And then?"}]}],
+        "documents": [{"doc_id": 7, "text": "It is open."}], "add_generation_prompt": True,
+        "kwargs": {"controls": {"quotes": True, "length": "short"}},
+    },
     "continued": {"messages": [USER, ASSISTANT], "continue_final_message": True},
     "continued parts": {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "In the"}]}], "continue_final_message": True},
     "nothing to continue": {"messages": [USER, CALL], "continue_final_message": True},

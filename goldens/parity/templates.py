@@ -1,6 +1,6 @@
 """Renders conversations with the chat templates of published models that come with TRL.
 
-`python templates.py` prints one JSON object of the layout of goldens/data/templates.json: conversations,
+`python templates.py [FOLDER]` takes each `*.jinja` of a folder beside them, and prints one JSON object of the layout of goldens/data/templates.json: conversations,
 templates, and what transformers makes of each pair. Nothing of it is kept in this project.
 """
 import json
@@ -20,6 +20,9 @@ TEXT_CALL = {
     "role": "assistant", "content": "I will look.",
     "tool_calls": [{"id": "call_12345", "type": "function", "function": {"name": "tide", "arguments": '{"port": "Kiel"}'}}],
 }
+# Mistral's templates want identifiers of nine letters.
+NINE_CALL = {**TEXT_CALL, "tool_calls": [{**TEXT_CALL["tool_calls"][0], "id": "tide12345"}]}
+NINE_ANSWER = {"role": "tool", "tool_call_id": "tide12345", "content": '{"at": 3}'}
 NAMED_ANSWER = {"role": "tool", "name": "tide", "tool_call_id": "call_12345", "content": '{"at": 3}'}
 MORE = {
     "system alone": {"messages": [SYSTEM]},
@@ -34,13 +37,20 @@ MORE = {
     "effort": {"messages": [PLAIN], "add_generation_prompt": True, "kwargs": {"reasoning_effort": "low"}},
     "parts": {"messages": [PARTS, ASSISTANT]},
     "call of text": {"messages": [PLAIN, TEXT_CALL, NAMED_ANSWER], "tools": TOOLS, "add_generation_prompt": True},
+    "call of nine letters": {"messages": [PLAIN, NINE_CALL, NINE_ANSWER, ASSISTANT], "tools": TOOLS},
+    "thinking": {"messages": [PLAIN], "add_generation_prompt": True, "kwargs": {"thinking": True}},
+    "controls": {
+        "messages": [PLAIN], "documents": [{"doc_id": 7, "text": "It is open."}], "add_generation_prompt": True,
+        "kwargs": {"controls": {"citations": True, "length": "short"}},
+    },
     "call and on": {"messages": [SYSTEM, USER, CALL, ANSWER, ASSISTANT, PLAIN], "tools": TOOLS, "add_generation_prompt": True},
     "two calls": {"messages": [PLAIN, {**CALL, "tool_calls": CALL["tool_calls"] * 2}, ANSWER, ANSWER], "tools": TOOLS},
     "developer": {"messages": [{"role": "developer", "content": "Be kind."}, PLAIN], "add_generation_prompt": True},
 }
 conversations = {**CONVERSATIONS, **MORE}
 folder = pathlib.Path(trl.__file__).parent / "chat_templates"
-templates = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
+folders = [folder, *map(pathlib.Path, sys.argv[1:])]
+templates = {path.stem: path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*.jinja"))}
 cases = [
     {"template": name, "conversation": conversation, **render(template, case)}
     for name, template in templates.items()
@@ -48,7 +58,7 @@ cases = [
 ]
 json.dump(
     {
-        "source": f"TRL {trl.__version__}", "date": DATE.date().isoformat(), "special_tokens": SPECIAL,
+        "source": " and ".join([f"TRL {trl.__version__}", *sys.argv[1:]]), "date": DATE.date().isoformat(), "special_tokens": SPECIAL,
         "templates": templates, "conversations": conversations, "cases": cases,
     },
     sys.stdout,

@@ -62,7 +62,8 @@ fn testing(root: &Path) -> anyhow::Result<String> {
          `cargo xtask parity --only templates` renders conversations of every kind with each of the \
          chat templates of published models that come with TRL, by transformers and by us. \
          All renderings must be equal, and what one refuses the other must refuse, but for a loop over \
-         `none`, which is empty here and an error in Python.\n\n\
+         `none`, which is empty here and an error in Python. `--templates FOLDER` adds the `*.jinja` of a \
+         folder, such as llama.cpp's `models/templates`, where Mistral's and Granite's are.\n\n\
          `cargo xtask parity --only greedy --model FOLDER` writes 128 tokens after each of 20 prompts, in \
          f32, always the most likely one; transformers must write the same.\n\n\
          `cargo xtask parity --only likelihood --model FOLDER|FILE.gguf` reads three texts in f32, each \

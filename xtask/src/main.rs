@@ -14,7 +14,7 @@ const HELP: &str = "commands:
   goldens [--check] make the reference values, or verify that they are what their programs compute;
                     TRUEUP_ORACLE names the virtual environment with those programs
   docs [--check]    make the generated pages, or verify that they are up to date
-  parity [--only templates|greedy|likelihood|objectives|training|server|gguf] [--model FOLDER] [--data FILE] [--case NAME]
+  parity [--only templates|greedy|likelihood|objectives|training|server|gguf] [--model FOLDER] [--data FILE] [--case NAME] [--templates FOLDER]
                     compare templates, generation and losses with transformers and TRL, then train with
                     both from the same point; FOLDER has the Hugging Face layout, and FILE pairs for it; without it the
                     tiny models are used; `server` asks `trueup serve` with OpenAI's client, `gguf` reads
@@ -98,9 +98,14 @@ fn asked<'a>(words: &[&'a str]) -> anyhow::Result<parity::Asked<'a>> {
             ["--model", folder] => asked.model = Some(Path::new(folder)),
             ["--data", file] => asked.data = Some(Path::new(file)),
             ["--case", name] => asked.case = Some(name),
+            ["--templates", folder] => asked.templates = Some(Path::new(folder)),
             _ => bail!("`parity` has no option `{}`\n\n{HELP}", option.join(" ")),
         }
     }
+    ensure!(
+        asked.templates.is_none() || asked.stage.is_none_or(|it| it == parity::Stage::Templates),
+        "only `--only templates` takes `--templates`"
+    );
     ensure!(
         asked.case.is_none() || asked.stage.is_none_or(|stage| stage == Training),
         "only training takes `--case`"

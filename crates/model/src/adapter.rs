@@ -30,7 +30,7 @@ impl LoraSettings {
             lora_alpha: self.lora_alpha,
             use_rslora: self.use_rslora,
             target_modules: Some(peft::Targets::List(self.target_names(config))),
-            layers_to_transform: self.layers_to_transform.clone().map(Into::into),
+            layers_to_transform: self.layers_to_transform(config)?.map(Into::into),
             fan_in_fan_out: config.names.are_linears_turned,
             ..AdapterConfig::default()
         };

@@ -44,7 +44,7 @@ pub use fuse::{
     FuseOptions, Fused, FusedGguf, GgufOptions, Rounding, fuse, fuse_gguf, write_gguf_adapter,
 };
 pub use generate::{Generation, Session, StopReason};
-pub use lora::{LoraSettings, Targets};
+pub use lora::{Layers, LoraSettings, Targets};
 pub use meter::{Part, Pass, Spent};
 pub use past::{Past, part_of_prompt};
 pub use plan::{Load, MemoryPlan, TrainedSize, packed_bytes, plan_memory};

@@ -11,6 +11,18 @@ pub enum Targets {
     Named(Vec<String>),
 }
 
+/// Which blocks carry an adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layers {
+    /// Every block.
+    All,
+    /// So many blocks, counted from the last, as MLX's `num_layers`; at least 1, and every block
+    /// of a model that has no more.
+    Last(usize),
+    /// Blocks by index, from 0.
+    Named(Vec<usize>),
+}
+
 /// The settings of an adapter, named as PEFT names them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSettings {
@@ -22,8 +34,8 @@ pub struct LoraSettings {
     pub use_rslora: bool,
     /// Which linears are adapted.
     pub targets: Targets,
-    /// Which blocks are adapted; all if absent.
-    pub layers_to_transform: Option<Vec<usize>>,
+    /// Which blocks are adapted.
+    pub layers: Layers,
 }
 
 impl LoraSettings {
@@ -42,7 +54,7 @@ impl LoraSettings {
                 return Err(Error::NoSuchModule { name: name.clone(), known });
             }
         }
-        let layers = self.layers(config)?;
+        let layers = self.adapted_layers(config)?;
         let chosen = |name: &str| match &self.targets {
             Targets::AllLinear => true,
             Targets::Named(names) => names.contains(&short(name)),
@@ -55,16 +67,30 @@ impl LoraSettings {
             .collect())
     }
 
-    fn layers(&self, config: &Config) -> Result<Vec<usize>, Error> {
-        let Some(layers) = &self.layers_to_transform else {
-            return Ok((0..config.layers()).collect());
+    /// The adapted blocks in order.
+    fn adapted_layers(&self, config: &Config) -> Result<Vec<usize>, Error> {
+        let all = config.layers();
+        let named = match &self.layers {
+            Layers::All => return Ok((0..all).collect()),
+            Layers::Last(count) => return Ok((all.saturating_sub(*count)..all).collect()),
+            Layers::Named(layers) => layers,
         };
-        let mut layers = layers.clone();
+        let mut layers = named.clone();
         layers.sort_unstable();
         layers.dedup();
-        match layers.iter().find(|layer| **layer >= config.layers()) {
-            Some(layer) => Err(Error::NoSuchLayer { layer: *layer, layers: config.layers() }),
+        match layers.iter().find(|layer| **layer >= all) {
+            Some(layer) => Err(Error::NoSuchLayer { layer: *layer, layers: all }),
             None => Ok(layers),
+        }
+    }
+
+    /// What `layers_to_transform` gets in PEFT's file; nothing where every block is adapted.
+    pub(crate) fn layers_to_transform(&self, config: &Config) -> Result<Option<Vec<usize>>, Error> {
+        match &self.layers {
+            Layers::All => Ok(None),
+            Layers::Last(count) if config.layers() <= *count => Ok(None),
+            Layers::Last(_) => self.adapted_layers(config).map(Some),
+            Layers::Named(layers) => Ok(Some(layers.clone())),
         }
     }
 }

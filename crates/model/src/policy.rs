@@ -73,6 +73,11 @@ impl Pending {
     pub fn scores(&self) -> &Scores {
         &self.scores
     }
+
+    #[cfg(test)]
+    pub(crate) fn tape(&self) -> &Tape {
+        &self.tape
+    }
 }
 
 impl Policy {

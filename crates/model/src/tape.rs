@@ -361,3 +361,94 @@ fn trains(ctx: &Context<'_>, layer: usize) -> bool {
     block.norms().any(decoder::Norm::is_trained)
         || block.linears.iter().any(|linear| linear.trained != Trained::Nothing)
 }
+
+#[cfg(test)]
+mod tests {
+    use formats::peft::Adapter;
+    use kernels::{Device, Precision};
+
+    use super::*;
+    use crate::{
+        Checkpoint, Layers, LoraSettings, MicroBatch, Policy, Sequence, Targets, Training,
+    };
+
+    impl Tape {
+        /// The blocks whose nodes are kept for the way back, in order.
+        pub(crate) fn blocks(&self) -> Vec<usize> {
+            let block = |node: &Node| match node {
+                Node::Norm { norm: Norm::Attention(layer) | Norm::Mlp(layer), .. }
+                | Node::OutputNorm {
+                    norm: OutputNorm::Attention(layer) | OutputNorm::Mlp(layer),
+                    ..
+                }
+                | Node::HeadNorm { layer, .. }
+                | Node::Project { at: (layer, _), .. }
+                | Node::Rope { layer, .. }
+                | Node::Attention { layer, .. }
+                | Node::Scan { layer, .. }
+                | Node::Segment { layer, .. } => Some(*layer),
+                _ => None,
+            };
+            let mut blocks: Vec<usize> = self.nodes.iter().filter_map(block).collect();
+            blocks.dedup();
+            blocks
+        }
+    }
+
+    /// An adapter on some blocks, whose B is not 0, so that A has a gradient too.
+    fn adapter(base: &Checkpoint, layers: Layers) -> Adapter {
+        let (r, lora_alpha, use_rslora, targets) = (2, 4.0, false, Targets::AllLinear);
+        let settings = LoraSettings { r, lora_alpha, use_rslora, targets, layers };
+        let mut adapter = settings.fresh(base.config(), 1).unwrap();
+        let of_last = format!(".{}.", base.config().layers() - 1);
+        for (name, (_, numbers)) in &mut adapter.tensors {
+            if name.contains("lora_B") && name.contains(&of_last) {
+                numbers.fill(0.01);
+            }
+        }
+        adapter
+    }
+
+    #[test]
+    fn nothing_is_kept_below_the_lowest_adapter() {
+        let batch = MicroBatch::new(&[Sequence {
+            prompt: &[1, 70, 71, 72, 9],
+            completions: vec![(&[44, 7, 90, 20, 2], 0), (&[13, 14, 15], 0)],
+            spans: &[],
+        }]);
+        for name in ["tied", "gqa"] {
+            let base = Checkpoint::open(&testkit::golden("model").join(name)).unwrap();
+            let all = base.config().layers();
+            let gradients = |layers: Layers, recompute: bool| {
+                let training = Training::Lora(Box::new(adapter(&base, layers)));
+                let mut policy =
+                    Policy::load(&base, &Device::cpu(), Precision::F32, &training).unwrap();
+                policy.set_recompute(recompute);
+                let pending = policy.forward(&batch).unwrap();
+                let blocks = pending.tape().blocks();
+                policy.backward(&batch, pending, &[1.0, -1.0].map(Into::into));
+                let arena = policy.arena();
+                let of = |slot: &crate::Slot| {
+                    (slot.name.clone(), arena.gradients[slot.range.clone()].to_vec())
+                };
+                (blocks, arena.slots().iter().map(of).collect::<Vec<_>>())
+            };
+            for recompute in [false, true] {
+                let (blocks, whole) = gradients(Layers::All, recompute);
+                assert_eq!(blocks, (0..all).collect::<Vec<_>>(), "{name}");
+                let (blocks, last) = gradients(Layers::Last(1), recompute);
+                assert_eq!(blocks, [all - 1], "{name}");
+                // The last block's gradients are the same, to the bit, and not all 0.
+                let of_last = format!(".{}.", all - 1);
+                let of_whole: Vec<_> =
+                    whole.into_iter().filter(|(slot, _)| slot.contains(&of_last)).collect();
+                assert!(last == of_whole && !last.is_empty(), "{name}");
+                let is_moved = |slot: &(String, Vec<f32>)| slot.1.iter().any(|it| *it != 0.0);
+                assert!(last.iter().all(is_moved), "{name}");
+            }
+            let named = gradients(Layers::Named(vec![all - 1]), false);
+            assert!(named == gradients(Layers::Last(1), false), "{name}");
+            assert!(gradients(Layers::Last(99), false) == gradients(Layers::All, false), "{name}");
+        }
+    }
+}

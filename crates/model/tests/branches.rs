@@ -7,7 +7,7 @@ use std::path::Path;
 
 use formats::peft::Adapter;
 use kernels::{Device, Precision};
-use model::{Checkpoint, LoraSettings, MicroBatch, Policy, Sequence, Targets, Training};
+use model::{Checkpoint, Layers, LoraSettings, MicroBatch, Policy, Sequence, Targets, Training};
 use testkit::tolerance;
 
 /// An adapter on all linears whose B is not zero, so that A has a gradient too.
@@ -17,7 +17,7 @@ fn adapter(checkpoint: &Checkpoint) -> Adapter {
         lora_alpha: 8.0,
         use_rslora: false,
         targets: Targets::AllLinear,
-        layers_to_transform: None,
+        layers: Layers::All,
     };
     let mut adapter = settings.fresh(checkpoint.config(), 1).unwrap();
     let mut number = 0_u32;

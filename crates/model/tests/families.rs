@@ -7,8 +7,8 @@ use std::path::Path;
 use formats::{Dtype, peft};
 use kernels::{Device, Precision};
 use model::{
-    Checkpoint, Coefficient, Error, FuseOptions, LoraSettings, MicroBatch, Policy, Sequence,
-    Targets, Training, fuse, write_folder,
+    Checkpoint, Coefficient, Error, FuseOptions, Layers, LoraSettings, MicroBatch, Policy,
+    Sequence, Targets, Training, fuse, write_folder,
 };
 use testkit::tolerance;
 
@@ -109,7 +109,7 @@ fn adapters_name_the_modules_of_their_family() {
             lora_alpha: 4.0,
             use_rslora: false,
             targets,
-            layers_to_transform: None,
+            layers: Layers::All,
         };
         let names: Vec<String> = names.split(' ').map(str::to_owned).collect();
         let adapter = settings(Targets::AllLinear).fresh(base.config(), 1).unwrap();

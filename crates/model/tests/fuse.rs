@@ -254,7 +254,7 @@ fn a_gguf_file_becomes_a_folder() {
         lora_alpha: 4.0,
         use_rslora: false,
         targets: model::Targets::AllLinear,
-        layers_to_transform: None,
+        layers: model::Layers::All,
     };
     let mut adapter = settings.fresh(base.config(), 1).unwrap();
     for (index, (_, values)) in adapter.tensors.values_mut().enumerate() {

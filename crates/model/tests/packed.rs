@@ -16,7 +16,7 @@ use formats::{
 };
 use kernels::{Device, Precision};
 use model::{
-    Checkpoint, Coefficient, GgufOptions, LoraSettings, MicroBatch, Past, Policy, Sequence,
+    Checkpoint, Coefficient, GgufOptions, Layers, LoraSettings, MicroBatch, Past, Policy, Sequence,
     Targets, Training, Weights, fuse_gguf, packed_bytes,
 };
 
@@ -108,7 +108,7 @@ fn adapter(checkpoint: &Checkpoint) -> Adapter {
         lora_alpha: 6.0,
         use_rslora: false,
         targets: Targets::AllLinear,
-        layers_to_transform: None,
+        layers: Layers::All,
     };
     let mut adapter = settings.fresh(checkpoint.config(), 1).unwrap();
     for (_, values) in adapter.tensors.values_mut() {

@@ -11,7 +11,7 @@ use run::RunFolder;
 
 use crate::{
     Error, Session, Watch,
-    batches::Batches,
+    batches::{Batches, Length},
     memory::Sizes,
     metrics::Sums,
     moving::MovingReference,
@@ -116,7 +116,11 @@ impl Prepared {
             shuffled: alignment.shuffle_dataset,
             seed: alignment.seed,
         };
-        let length = (alignment.num_epochs, alignment.max_steps);
+        let length = Length {
+            epochs: alignment.num_epochs,
+            max_steps: alignment.max_steps,
+            max_epochs: alignment.max_epochs,
+        };
         let packing = alignment.finetuning.is_some_and(|finetuning| finetuning.packing);
         let batches = if packing {
             let longest = prepare::max_length(&recipe.dataset, config.context);

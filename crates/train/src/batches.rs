@@ -20,6 +20,17 @@ pub struct Batches {
     total_steps: u64,
 }
 
+/// How long a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Length {
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Steps, in place of those passes.
+    pub max_steps: Option<u64>,
+    /// Passes that the steps may not go beyond.
+    pub max_epochs: Option<u64>,
+}
+
 /// Rows, and which pairs they are.
 pub struct PairRows {
     /// The pairs, as indices of the examples.
@@ -29,17 +40,15 @@ pub struct PairRows {
 }
 
 impl Batches {
-    /// The steps of `epochs` epochs over `pairs` pairs, or of `max_steps` if that is given.
+    /// The steps over `pairs` pairs.
     ///
     /// `batch_size` is transformers' micro-batch, which sets how epochs are counted.
-    pub fn new(
-        settings: PackSettings,
-        pairs: usize,
-        batch_size: usize,
-        (epochs, max_steps): (u64, Option<u64>),
-    ) -> Self {
-        let all = settings.steps_per_epoch(pairs) as u64 * epochs;
-        let total_steps = max_steps.unwrap_or(all);
+    pub fn new(settings: PackSettings, pairs: usize, batch_size: usize, length: Length) -> Self {
+        let of = |epochs: u64| (settings.steps_per_epoch(pairs) as u64).saturating_mul(epochs);
+        let total_steps = match length.max_steps {
+            None => of(length.epochs),
+            Some(steps) => length.max_epochs.map_or(steps, |epochs| steps.min(of(epochs))),
+        };
         Self { settings, pairs, packs: None, batch_size, total_steps }
     }
 
@@ -48,7 +57,7 @@ impl Batches {
         settings: PackSettings,
         packs: Vec<Vec<usize>>,
         batch_size: usize,
-        length: (u64, Option<u64>),
+        length: Length,
     ) -> Self {
         let batches = Self::new(settings, packs.len(), batch_size, length);
         Self { packs: Some(packs.into()), ..batches }

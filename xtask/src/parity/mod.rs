@@ -62,6 +62,8 @@ pub struct Asked<'a> {
     pub model: Option<&'a Path>,
     /// Pairs to train that model on, in place of the short ones in `goldens/trl`.
     pub data: Option<&'a Path>,
+    /// A folder of chat templates beside TRL's.
+    pub templates: Option<&'a Path>,
     /// One case.
     pub case: Option<&'a str>,
 }
@@ -88,7 +90,7 @@ pub fn compare(root: &Path, python: &Job, asked: Asked<'_>) -> anyhow::Result<()
     }
     let is_asked = |stage: Stage| asked.stage.is_none_or(|asked| asked == stage);
     if is_asked(Stage::Templates) {
-        complaints.extend(templates::compare(root, python)?);
+        complaints.extend(templates::compare(root, python, asked.templates)?);
     }
     // The tiny models write noise; only a given one says something.
     if let Some(folder) = asked.model.filter(|_| is_asked(Stage::Greedy)) {

@@ -53,14 +53,19 @@ struct Case {
 /// An answer that is nothing but calls has `none` as its content.
 const LOOP_OVER_NONE: &str = "'NoneType' object is not iterable";
 
-/// Compares all renderings, and returns what differs.
+/// Compares all renderings, also those of the `*.jinja` of a given folder, and returns what differs.
 ///
 /// # Errors
 ///
 /// If transformers' side fails.
-pub(super) fn compare(root: &Path, python: &Job) -> anyhow::Result<Vec<String>> {
+pub(super) fn compare(
+    root: &Path,
+    python: &Job,
+    more: Option<&Path>,
+) -> anyhow::Result<Vec<String>> {
     let script = root.join("goldens/parity/templates.py");
-    let answer: Answer = serde_json::from_slice(&python.clone().args([&script]).output()?)?;
+    let words = [Some(&*script), more].into_iter().flatten();
+    let answer: Answer = serde_json::from_slice(&python.clone().args(words).output()?)?;
     ensure!(!answer.cases.is_empty(), "there are no templates to compare");
     say(&format!(
         "templates: {} of {}, {} conversations each",

@@ -68,14 +68,12 @@ fn recipe(args: &Eval, now: u64) -> Result<Recipe, Failure> {
     }
     // JSON is YAML.
     let text = json!({ "model": section, "dataset": { "path": args.data } }).to_string();
+    refuse_void(&args.set)?;
     let overrides: Vec<Override> = args.set.iter().map(|text| Override::set(text)).collect();
     let timestamp = environment::timestamp(now);
-    let checked = recipe::check(&text, &overrides, &timestamp).map_err(|list| {
-        let file = "the flags of `trueup eval`".into();
-        train::Error::Recipe(recipe::Problems { file, list })
-    })?;
+    let checked = recipe::check(&text, &overrides, &timestamp)
+        .map_err(|list| train::Error::Recipe(recipe::Problems { file: FLAGS.into(), list }))?;
     let mut recipe = checked.recipe;
-    refuse_void(&recipe)?;
     if recipe.alignment.tuning != Tuning::Full && adapter.is_none() {
         // Nothing is trained, so there is nothing to draw.
         recipe.alignment.tuning = Tuning::Adapter;
@@ -83,20 +81,70 @@ fn recipe(args: &Eval, now: u64) -> Result<Recipe, Failure> {
     Ok(recipe)
 }
 
-/// Refuses keys that would leave rows out or move the reference, which only training does.
-fn refuse_void(recipe: &Recipe) -> Result<(), Failure> {
-    let voids = [
-        ("--set dataset.eval_*", recipe.dataset.has_evaluation()),
-        ("--set max_steps", recipe.alignment.max_steps.is_some()),
-        ("--set alignment.sync_ref_model", recipe.alignment.sync.is_some()),
-    ];
-    match voids.into_iter().find(|(_, is_set)| *is_set) {
-        Some((flag, _)) => Err(Failure::Useless {
-            flag,
-            when: "without training",
-            hint: "remove it: all rows of the given files are scored once",
-        }),
-        None => Ok(()),
+/// What stands for a recipe's file in messages.
+const FLAGS: &str = "the flags of `trueup eval`";
+
+/// Keys of `alignment` and `training` that only training asks for.
+const VOID: [&str; 35] = [
+    "output_dir",
+    "run_name",
+    "sync_ref_model",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "disable_dropout",
+    "use_rslora",
+    "target_modules",
+    "layers_to_transform",
+    "num_layers",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "warmup_ratio",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "num_epochs",
+    "max_steps",
+    "max_epochs",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "shuffle_dataset",
+    "packing",
+    "save_steps",
+    "save_total_limit",
+    "logging_steps",
+    "stop_when",
+    "gradient_checkpointing",
+    "early_stopping_patience",
+];
+
+/// Refuses keys that change nothing without training, or would leave rows out.
+fn refuse_void(set: &[String]) -> Result<(), Failure> {
+    let of_training = "remove it: nothing is trained";
+    let of_evaluation = "remove it: all rows of the given files are scored once";
+    let problem = |text: &String| {
+        let key = text.split_once('=').map_or(&**text, |(key, _)| key).trim();
+        let hint = match key.split_once('.')? {
+            ("alignment" | "training", name) if VOID.contains(&name) => of_training,
+            (
+                "alignment" | "training",
+                "eval_steps" | "load_best_model_at_end" | "metric_for_best_model",
+            )
+            | ("dataset", "eval_path" | "eval_split" | "eval_fraction") => of_evaluation,
+            _ => return None,
+        };
+        let (key, when, hint) = (key.to_owned(), "without training".to_owned(), hint.to_owned());
+        let what = recipe::What::NoEffect { key, when, hint };
+        Some(recipe::Problem { place: recipe::Place::Argument(format!("--set {text}")), what })
+    };
+    match set.iter().filter_map(problem).collect::<Vec<_>>() {
+        list if list.is_empty() => Ok(()),
+        list => Err(train::Error::Recipe(recipe::Problems { file: FLAGS.into(), list }).into()),
     }
 }
 
@@ -133,4 +181,35 @@ fn tell(args: &Eval, prepared: &Prepared, sums: &Sums, terminal: &Terminal) -> R
         text.push('\n');
     }
     terminal.data(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use train::recipe::{KEYS, Key};
+
+    use super::*;
+
+    /// Keys that decide what is scored, and how; a new key is in this list or in the other.
+    const ACTING: &str = "method beta loss_type loss_weights label_smoothing reward_shift \
+        discopop_tau dpop_lambda simpo_gamma cpo_alpha alpha gamma_beta_ratio repo_gamma \
+        rpo_distance gt_reward_scale desirable_weight undesirable_weight delta flip \
+        f_divergence_type f_alpha_divergence_coef ld_alpha use_weighting rpo_alpha \
+        confidence_weighting confidence_floor preference_warmup_epochs reliability \
+        reliability_rate group_delay_size group_delay_weight group_term use_lora seed \
+        tokens_per_micro_batch quantization_bits completion_only_loss assistant_only_loss \
+        max_seq_length";
+
+    #[test]
+    fn every_key_of_a_training_acts_or_is_refused() {
+        let is_training = |key: &&Key| ["alignment", "training"].contains(&key.section);
+        let is_taken = |key: &&Key| refuse_void(&[format!("{}=1", key.path())]).is_ok();
+        let taken: BTreeSet<&str> =
+            KEYS.iter().filter(is_training).filter(is_taken).map(|key| key.name).collect();
+        assert_eq!(taken, ACTING.split(' ').collect());
+        for name in VOID {
+            assert!(KEYS.iter().any(|key| key.name == name), "{name} is no key");
+        }
+    }
 }

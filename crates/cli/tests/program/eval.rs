@@ -60,12 +60,26 @@ fn a_model_alone_has_no_rewards_and_a_reference_gives_some() {
     assert!(texts["rows"] == 2 && 0.0 < texts["loss"].as_f64().unwrap(), "{texts}");
     assert!(texts["rewards/margins"].is_null());
 
-    for set in
-        ["dataset.eval_fraction=0.5", "alignment.max_steps=1", "alignment.sync_ref_model=true"]
-    {
-        let refused = home.program(&["eval", "--model", &model, "--set", set, "eval.jsonl"]);
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(refused.status.code() == Some(2) && told.contains("without training"), "{told}");
+    // What only training asks for is refused, all of it at once.
+    let void = [
+        "dataset.eval_fraction=0.5",
+        "alignment.max_steps=1",
+        "alignment.sync_ref_model=true",
+        "alignment.learning_rate=1e-3",
+        "alignment.adam_beta1=0.5",
+        "alignment.lora_r=4",
+        "alignment.batch_size=1",
+    ];
+    let sets = void.iter().flat_map(|set| ["--set", *set]);
+    let words: Vec<&str> =
+        ["eval", "--model", &model, "eval.jsonl"].into_iter().chain(sets).collect();
+    let refused = home.program(&words);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    for set in void {
+        let key = set.split('=').next().unwrap();
+        let told_so = format!("`--set {set}`: `{key}` has no effect without training");
+        assert!(told.contains(&told_so), "{set}: {told}");
     }
     let refused = home.program(&["eval", "eval.jsonl"]);
     assert_eq!(refused.status.code(), Some(2));

@@ -9,7 +9,7 @@ use crate::{
     home::Home,
     recipe_keys::{
         Effect::{Noted, Refused, Seen},
-        Probe, assert_all, lines, near, probe,
+        Probe, assert_all, has_the_last_block, lines, near, probe,
     },
 };
 
@@ -129,6 +129,7 @@ const WHAT: &[Probe] = &[
         &[],
         Seen(|_, b| b.adapted().iter().all(|name| name.contains("layers.1."))),
     ),
+    probe("training.num_layers", "1", &[], Seen(has_the_last_block)),
     probe(
         "dataset.text_field",
         "body",

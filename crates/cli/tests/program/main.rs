@@ -15,6 +15,8 @@ mod groups;
 mod home;
 mod judge;
 mod labelled;
+#[expect(clippy::float_cmp, reason = "what must be equal is equal to the bit")]
+mod mlx;
 mod pairs;
 mod plan;
 mod profile;

@@ -48,7 +48,7 @@ pub(crate) const fn probe(
 pub(crate) struct Run {
     pub(crate) root: PathBuf,
     pub(crate) told: String,
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
     home: String,
 }
 
@@ -109,6 +109,16 @@ impl Run {
 
 pub(crate) fn near(left: f64, right: f64) -> bool {
     (left - right).abs() <= tolerance::RECIPE_RATIO * right.abs()
+}
+
+/// Of two blocks the last one alone has an adapter, and the files say so as PEFT would.
+pub(crate) fn has_the_last_block(both: &Run, last: &Run) -> bool {
+    let of = |run: &Run, block: &str| run.adapted().iter().any(|name| name.contains(block));
+    of(both, ".layers.0.")
+        && of(last, ".layers.1.")
+        && !of(last, ".layers.0.")
+        && both.json("adapter_config.json")["layers_to_transform"].is_null()
+        && last.json("adapter_config.json")["layers_to_transform"] == json!([1])
 }
 
 /// Steps that see evaluation data.
@@ -636,6 +646,13 @@ const TUNING: &[Probe] = &[
         &[],
         Seen(|_, b| b.adapted().iter().all(|name| name.contains(".layers.1."))),
     ),
+    probe("alignment.num_layers", "1", &[], Seen(has_the_last_block)),
+    probe(
+        "alignment.num_layers",
+        "1",
+        &["alignment.layers_to_transform=[1]"],
+        Refused("`layers_to_transform` and `num_layers` contradict each other"),
+    ),
 ];
 
 const RATES: &[Probe] = &[
@@ -685,6 +702,18 @@ const RATES: &[Probe] = &[
         Seen(|a, b| (a.series("loss").len(), b.series("loss").len()) == (12, 8)),
     ),
     probe("alignment.max_steps", "2", &[], Seen(|_, b| b.series("loss").len() == 2)),
+    probe(
+        "alignment.max_epochs",
+        "1",
+        &["alignment.max_steps=7"],
+        Seen(|a, b| (a.series("loss").len(), b.series("loss").len()) == (7, 4)),
+    ),
+    probe(
+        "alignment.max_epochs",
+        "1",
+        &["alignment.max_steps=null"],
+        Refused("`alignment.max_epochs` has no effect without `max_steps`"),
+    ),
 ];
 
 const OPTIMIZER: &[Probe] = &[
@@ -923,7 +952,7 @@ fn copy(model: &Path, home: &Home, name: &str) {
     }
 }
 
-fn run(home: &Home, root: &str, settings: &[&str]) -> Run {
+pub(crate) fn run(home: &Home, root: &str, settings: &[&str]) -> Run {
     let settings: Vec<&str> = settings.iter().flat_map(|set| ["--set", *set]).collect();
     let output = home.output(root, &settings);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -6,6 +6,7 @@
 //! is the chosen one, weights in 4 bits, and `beta` 0.1.
 
 use super::{
+    dialect::{self, File, Keys, Names},
     problem::{Note, Place, Problem, What},
     tree::{Entry, Node, Value},
 };
@@ -15,7 +16,7 @@ pub(super) struct Draft {
     /// The last part of its folder.
     pub(super) name: String,
     /// Its keys, by section.
-    pub(super) entries: Vec<(String, Node)>,
+    pub(super) entries: Keys,
     /// What its reader should tell.
     pub(super) notes: Vec<Note>,
 }
@@ -26,7 +27,7 @@ const ORIGINAL: &str = "original_dpo";
 const FACTUAL: [&str; 2] = ["modified_dpo", "factual_dpo"];
 
 /// Keys of `paths`, and what they are in a recipe.
-const PATHS: &[(&str, &str)] = &[
+const PATHS: Names = &[
     ("train", "dataset.path"),
     ("train_file", "dataset.path"),
     ("eval", "dataset.eval_path"),
@@ -37,7 +38,7 @@ const PATHS: &[(&str, &str)] = &[
 const OUTPUT_ROOT: &str = "alignment.output_dir";
 
 /// Keys of `hyperparams`, and what they are in a recipe.
-const HYPERPARAMS: &[(&str, &str)] = &[
+const HYPERPARAMS: Names = &[
     ("max_seq_length", MAX_LENGTH),
     ("load_in_4bit", "model.load_in_4bit"),
     ("lora_r", "alignment.lora_r"),
@@ -63,7 +64,7 @@ const MAX_LENGTH: &str = "dataset.max_length";
 const EVAL_BATCH: &str = "per_device_eval_batch_size";
 
 /// What holds where the file is silent.
-const USUAL: &[(&str, &str)] = &[
+const USUAL: Names = &[
     (MAX_LENGTH, "2048"),
     ("model.load_in_4bit", "true"),
     ("alignment.beta", "0.1"),
@@ -85,7 +86,7 @@ pub(super) fn is_here(entries: &[Entry]) -> bool {
 
 /// The runs of the file, one model after the other.
 pub(super) fn drafts(root: &[Entry], problems: &mut Vec<Problem>) -> Vec<Draft> {
-    let mut file = File { problems };
+    let mut file = File::new(problems);
     let known: Vec<&str> =
         ["models", ORIGINAL, "device", "threads"].into_iter().chain(FACTUAL).collect();
     file.refuse_unknown(root, "", &known);
@@ -109,7 +110,7 @@ pub(super) fn drafts(root: &[Entry], problems: &mut Vec<Problem>) -> Vec<Draft> 
     }
     // Original-DPO first, whatever the order of the file.
     blocks.sort_by_key(|block| !block.deltas.is_empty());
-    let beside: Vec<(String, Node)> = root
+    let beside: Keys = root
         .iter()
         .filter(|entry| ["device", "threads"].contains(&&*entry.key))
         .map(|entry| (entry.key.clone(), entry.node.clone()))
@@ -133,7 +134,7 @@ struct Model {
 /// Original-DPO, which has no margins, or Factual-DPO.
 struct Block {
     place: Place,
-    keys: Vec<(String, Node)>,
+    keys: Keys,
     output_root: String,
     deltas: Vec<(Node, f64)>,
     run_prefix: Option<String>,
@@ -148,7 +149,7 @@ impl Block {
         let of_margin = |(node, delta): &(Node, f64)| {
             // `{}` writes whole numbers without a point.
             let name = format!("{}_delta{delta}", model.short);
-            let flip = Node { place: node.place.clone(), value: Value::Scalar("true".into()) };
+            let flip = Node::scalar("true".into(), &node.place);
             let keys =
                 [("alignment.delta".to_owned(), node.clone()), ("alignment.flip".to_owned(), flip)];
             self.draft(model, name, &keys)
@@ -157,7 +158,7 @@ impl Block {
     }
 
     fn draft(&self, model: &Model, name: String, own: &[(String, Node)]) -> Draft {
-        let scalar = |text: String| Node { place: self.place.clone(), value: Value::Scalar(text) };
+        let scalar = |text: String| Node::scalar(text, &self.place);
         let mut entries = vec![("model.path".to_owned(), model.id.clone())];
         entries.extend(self.keys.iter().cloned());
         entries.extend(own.iter().cloned());
@@ -170,24 +171,7 @@ impl Block {
     }
 }
 
-/// The file that is read, and what is wrong with it.
-struct File<'a> {
-    problems: &'a mut Vec<Problem>,
-}
-
 impl File<'_> {
-    fn report(&mut self, place: &Place, what: What) {
-        self.problems.push(Problem::new(place.clone(), what));
-    }
-
-    fn refuse_unknown(&mut self, entries: &[Entry], path: &str, known: &[&str]) {
-        for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
-            let key = format!("{path}{}", entry.key);
-            let instead = Some(format!("known here: {}", known.join(", ")));
-            self.report(&entry.place, What::UnknownKey { key, instead });
-        }
-    }
-
     /// The keys of a mapping; none of what is not there.
     fn map<'b>(&mut self, entries: &'b [Entry], name: &str) -> &'b [Entry] {
         let Some(entry) = entries.iter().find(|entry| entry.key == name) else { return &[] };
@@ -274,25 +258,6 @@ impl File<'_> {
         Some(Block { place, keys, output_root, deltas, run_prefix, notes })
     }
 
-    /// Adds keys under their names in a recipe.
-    fn translate(
-        &mut self,
-        entries: &[Entry],
-        path: &str,
-        names: &[(&'static str, &'static str)],
-        keys: &mut Vec<(String, Node)>,
-    ) {
-        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        self.refuse_unknown(entries, path, &known);
-        for entry in entries {
-            let Some((_, to)) = names.iter().find(|(name, _)| *name == entry.key) else { continue };
-            if keys.iter().any(|(key, _)| key == to) {
-                self.report(&entry.place, What::Duplicate { key: entry.key.clone() });
-            }
-            keys.push(((*to).to_owned(), entry.node.clone()));
-        }
-    }
-
     /// The name before those of the runs; nothing is sent anywhere.
     fn run_prefix(
         &mut self,
@@ -319,7 +284,7 @@ impl File<'_> {
         }
     }
 
-    fn output_root(&mut self, keys: &mut Vec<(String, Node)>, block: &Entry) -> Option<String> {
+    fn output_root(&mut self, keys: &mut Keys, block: &Entry) -> Option<String> {
         let at = keys.iter().position(|(key, _)| key == OUTPUT_ROOT);
         match at.map(|at| keys.remove(at).1.value) {
             Some(Value::Scalar(root)) if !root.trim().is_empty() => Some(root),
@@ -351,21 +316,14 @@ impl File<'_> {
 }
 
 /// Adds what the file does not say.
-fn add_usual(keys: &mut Vec<(String, Node)>, place: &Place) {
-    let scalar = |text: String| Node { place: place.clone(), value: Value::Scalar(text) };
-    for (key, value) in USUAL {
-        if !keys.iter().any(|(known, _)| known == key) {
-            keys.push(((*key).to_owned(), scalar((*value).to_owned())));
-        }
-    }
+fn add_usual(keys: &mut Keys, place: &Place) {
+    dialect::add_usual(keys, USUAL, place);
     let length =
         keys.iter().find(|(key, _)| key == MAX_LENGTH).and_then(|(_, node)| node.as_number());
     // A length that is no number has its own problem.
     if let Some(length) = length.filter(|length| 2.0 <= *length) {
-        keys.push((
-            "dataset.max_prompt_length".to_owned(),
-            scalar((length / 2.0).floor().to_string()),
-        ));
+        let half = (length / 2.0).floor().to_string();
+        keys.push(("dataset.max_prompt_length".to_owned(), Node::scalar(half, place)));
     }
 }
 

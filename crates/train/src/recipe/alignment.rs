@@ -52,6 +52,8 @@ pub struct Alignment {
     pub num_epochs: u64,
     /// Steps, in place of `num_epochs`; at least 1.
     pub max_steps: Option<u64>,
+    /// Passes over the data after which the run ends before its `max_steps`; at least 1.
+    pub max_epochs: Option<u64>,
     /// Whether pairs come in a new order each epoch, or as the files have them.
     pub shuffle_dataset: bool,
     /// Seed of everything random.
@@ -124,9 +126,6 @@ pub(super) fn read(
     let objective = objective::read(section, notes);
     let has_adapter = around.model.is_some_and(|model| model.adapter.is_some());
     let tuning = tuning::read(section, has_adapter, notes);
-    let save_steps = section.count("save_steps", 1).unwrap_or(500);
-    // A recipe without a readable dataset has its own problem already.
-    let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
     let is_unpaired = |o: &&Objective| o.terms.iter().any(|term| term.loss.is_unpaired());
     let unpaired = objective.as_ref().filter(is_unpaired).map(Objective::name);
     let compared = unpaired.map_or(Compared::Pairs, Compared::Sides);
@@ -135,20 +134,44 @@ pub(super) fn read(
         lr_scheduler_type: SchedulerType::Linear,
         warmup: Warmup::Ratio(0.1),
     };
-    Some(Alignment {
+    let flip = section.flag("flip").unwrap_or(false);
+    let sync = sync(section, &tuning, around.model);
+    let stop_when = guards::read(section, unpaired.is_none());
+    let basis = Basis { objective: objective?, tuning, usual, compared };
+    let max_epochs = max_epochs(section);
+    Some(Alignment { sync, flip, max_epochs, stop_when, ..training(section, around, basis) })
+}
+
+/// What the kind of training decides about the keys that every training has.
+pub(super) struct Basis {
+    pub(super) objective: Objective,
+    pub(super) tuning: Tuning,
+    /// The rates where the recipe is silent.
+    pub(super) usual: Rates,
+    /// What evaluations compare.
+    pub(super) compared: Compared,
+}
+
+/// Reads the keys that every training has.
+pub(super) fn training(section: &mut Section<'_>, around: Around<'_>, basis: Basis) -> Alignment {
+    let save_steps = section.count("save_steps", 1).unwrap_or(500);
+    // A recipe without a readable dataset has its own problem already.
+    let has_evaluation = around.dataset.is_none_or(Dataset::has_evaluation);
+    Alignment {
         finetuning: None,
         output_dir: section.text("output_dir").map_or(around.output_dir, PathBuf::from),
         run_name: section.text("run_name"),
-        sync: sync(section, &tuning, around.model),
-        objective: objective?,
-        flip: section.flag("flip").unwrap_or(false),
-        tuning,
-        rates: rates(section, usual),
+        sync: None,
+        objective: basis.objective,
+        flip: false,
+        tuning: basis.tuning,
+        rates: rates(section, basis.usual),
         optimizer: optimizer(section),
         batch_size: size(section, "batch_size", 4),
         gradient_accumulation_steps: size(section, "gradient_accumulation_steps", 4),
         num_epochs: section.count("num_epochs", 1).unwrap_or(3),
         max_steps: section.count_hinted("max_steps", 1, Some("leave it out for whole epochs")),
+        max_epochs: None,
         shuffle_dataset: section.flag("shuffle_dataset").unwrap_or(true),
         seed: section.count("seed", 0).unwrap_or(42),
         save_steps,
@@ -156,17 +179,26 @@ pub(super) fn read(
             .count_hinted("save_total_limit", 1, Some("leave it out to keep all checkpoints"))
             .map(|limit| limit as usize),
         logging_steps: section.count("logging_steps", 1).unwrap_or(10),
-        evaluation: saving::read(section, has_evaluation, &compared, save_steps),
-        stop_when: guards::read(section, unpaired.is_none()),
+        evaluation: saving::read(section, has_evaluation, &basis.compared, save_steps),
+        stop_when: StopWhen::new(),
         tokens_per_micro_batch: size(section, "tokens_per_micro_batch", TOKENS_PER_MICRO_BATCH),
         gradient_checkpointing: section
             .word("gradient_checkpointing", "gradient_checkpointing", CHECKPOINTING)
             .flatten(),
-    })
+    }
 }
 
 pub(super) const CHECKPOINTING: Words<Option<bool>> =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
+
+/// The bound of a run whose steps are counted.
+fn max_epochs(section: &mut Section<'_>) -> Option<u64> {
+    let epochs = section.count("max_epochs", 1);
+    if !section.has("max_steps") {
+        section.refuse("max_epochs", "without `max_steps`", "write `num_epochs`");
+    }
+    epochs
+}
 
 /// A count that fits into memory.
 pub(super) fn size(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
@@ -204,7 +236,7 @@ fn sync(section: &mut Section<'_>, tuning: &Tuning, model: Option<&Model>) -> Op
 }
 
 /// The learning rate over the run; `usual` holds where the recipe is silent.
-pub(super) fn rates(section: &mut Section<'_>, usual: Rates) -> Rates {
+fn rates(section: &mut Section<'_>, usual: Rates) -> Rates {
     let lr_scheduler_type = section
         .word("lr_scheduler_type", "lr_scheduler_type", SchedulerType::WORDS)
         .unwrap_or(usual.lr_scheduler_type);
@@ -254,7 +286,7 @@ fn warmup(section: &mut Section<'_>, kind: SchedulerType, usual: Warmup) -> Warm
 }
 
 /// AdamW's constants.
-pub(super) fn optimizer(section: &mut Section<'_>) -> OptimizerSettings {
+fn optimizer(section: &mut Section<'_>) -> OptimizerSettings {
     let told = ">= 0 and < 1";
     OptimizerSettings {
         adam_beta1: section.number("adam_beta1", 0.0..1.0, told).unwrap_or(0.9),

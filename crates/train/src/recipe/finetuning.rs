@@ -3,23 +3,18 @@
 use objectives::{Loss, Objective};
 
 use super::{
-    Tuning,
-    alignment::{self, Alignment, Around, Rates, TOKENS_PER_MICRO_BATCH},
+    Model, Tuning,
+    alignment::{self, Alignment, Around, Basis, Rates},
     problem::{Note, What},
     read::{Section, Words},
-    saving::{self, Compared},
+    saving::Compared,
     tuning::{self, ADAPTER_KEYS},
 };
-use crate::{
-    schedule::{SchedulerType, Warmup},
-    stopping::StopWhen,
-};
+use crate::schedule::{SchedulerType, Warmup};
 
 /// What fine-tuning has and alignment has not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finetuning {
-    /// Whether the weights are kept in 4 bits under the adapter.
-    pub is_quantized: bool,
     /// Whether prompts are left out of what is learned; by the layout of the rows if absent.
     pub completion_only_loss: Option<bool>,
     /// Whether of conversations the assistant's answers alone are learned.
@@ -43,10 +38,10 @@ impl Method {
         &[("lora", Self::Lora), ("qlora", Self::Qlora), ("full", Self::Full)];
 
     /// The method of a recipe that was read.
-    pub(super) fn of(finetuning: &Finetuning, tuning: &Tuning) -> Self {
+    pub(super) fn of(model: &Model, tuning: &Tuning) -> Self {
         match tuning {
             Tuning::Full => Self::Full,
-            _ if finetuning.is_quantized => Self::Qlora,
+            _ if model.load_in_4bit => Self::Qlora,
             _ => Self::Lora,
         }
     }
@@ -55,18 +50,24 @@ impl Method {
 /// The longest rows where the recipe is silent, `LexAlign`'s.
 const MAX_SEQ_LENGTH: usize = 512;
 
-/// Reads the section; the second value is the longest length.
+/// What the section says.
+pub(super) struct Completions {
+    pub(super) alignment: Alignment,
+    /// The longest length of a row.
+    pub(super) max_length: usize,
+    /// Whether the weights are rounded to 4 bits under the adapter.
+    pub(super) is_quantized: bool,
+}
+
+/// Reads the section.
 pub(super) fn read(
     section: &mut Section<'_>,
     around: Around<'_>,
     notes: &mut Vec<Note>,
-) -> (Alignment, usize) {
+) -> Completions {
     let has_adapter = around.model.is_some_and(|model| model.adapter.is_some());
     let (tuning, is_quantized, lora_dropout) = method(section, has_adapter, notes);
-    let save_steps = section.count("save_steps", 1).unwrap_or(500);
-    let has_evaluation = around.dataset.is_none_or(super::Dataset::has_evaluation);
     let finetuning = Finetuning {
-        is_quantized,
         completion_only_loss: section.flag("completion_only_loss"),
         assistant_only_loss: section.flag("assistant_only_loss").unwrap_or(false),
         packing: section.flag("packing").unwrap_or(false),
@@ -82,39 +83,11 @@ pub(super) fn read(
         warmup: Warmup::Steps(100),
     };
     let max_length = alignment::size(section, "max_seq_length", MAX_SEQ_LENGTH);
-    let alignment = Alignment {
-        finetuning: Some(finetuning),
-        output_dir: section.text("output_dir").map_or(around.output_dir, Into::into),
-        run_name: section.text("run_name"),
-        sync: None,
-        objective: Objective::new(Loss::Sft, 1.0),
-        flip: false,
-        tuning,
-        rates: alignment::rates(section, usual),
-        optimizer: alignment::optimizer(section),
-        batch_size: alignment::size(section, "batch_size", 4),
-        gradient_accumulation_steps: alignment::size(section, "gradient_accumulation_steps", 4),
-        num_epochs: section.count("num_epochs", 1).unwrap_or(3),
-        max_steps: section.count_hinted("max_steps", 1, Some("leave it out for whole epochs")),
-        shuffle_dataset: section.flag("shuffle_dataset").unwrap_or(true),
-        seed: section.count("seed", 0).unwrap_or(42),
-        save_steps,
-        save_total_limit: section
-            .count_hinted("save_total_limit", 1, Some("leave it out to keep all checkpoints"))
-            .map(|limit| limit as usize),
-        logging_steps: section.count("logging_steps", 1).unwrap_or(10),
-        evaluation: saving::read(section, has_evaluation, &Compared::Nothing, save_steps),
-        stop_when: StopWhen::new(),
-        tokens_per_micro_batch: alignment::size(
-            section,
-            "tokens_per_micro_batch",
-            TOKENS_PER_MICRO_BATCH,
-        ),
-        gradient_checkpointing: section
-            .word("gradient_checkpointing", "gradient_checkpointing", alignment::CHECKPOINTING)
-            .flatten(),
-    };
-    (alignment, max_length)
+    let objective = Objective::new(Loss::Sft, 1.0);
+    let basis = Basis { objective, tuning, usual, compared: Compared::Nothing };
+    let training = alignment::training(section, around, basis);
+    let alignment = Alignment { finetuning: Some(finetuning), ..training };
+    Completions { alignment, max_length, is_quantized }
 }
 
 /// What is trained, whether over 4-bit weights, and the dropout.

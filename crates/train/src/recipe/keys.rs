@@ -356,6 +356,11 @@ pub const KEYS: &[Key] = &[
         "linears that carry an adapter, by the end of their names, or `all-linear` (all but the head)",
     ),
     alignment("layers_to_transform", "all", "blocks that carry adapters, from 0"),
+    alignment(
+        "num_layers",
+        "all",
+        "how many blocks carry adapters, counted from the last, in place of `layers_to_transform`; all of a model that has no more; at least 1",
+    ),
     alignment("learning_rate", "1e-5", "peak learning rate; above 0"),
     alignment(
         "lr_scheduler_type",
@@ -376,6 +381,11 @@ pub const KEYS: &[Key] = &[
     alignment("gradient_accumulation_steps", "4", "factor of `batch_size`; at least 1"),
     alignment("num_epochs", "3", "passes over the data; at least 1"),
     alignment("max_steps", "none", "optimizer steps, in place of `num_epochs`; at least 1"),
+    alignment(
+        "max_epochs",
+        "none",
+        "with `max_steps`: passes over the data after which the run ends, however many steps are left; at least 1",
+    ),
     alignment("weight_decay", "0.01", "decoupled decay, not of biases and norms; at least 0"),
     alignment("adam_beta1", "0.9", "decay of the gradient's mean; at least 0, below 1"),
     alignment("adam_beta2", "0.999", "decay of the gradient's square; at least 0, below 1"),
@@ -487,6 +497,11 @@ pub const KEYS: &[Key] = &[
         "linears that carry an adapter, by the end of their names, or `all-linear` (all but the head)",
     ),
     training("layers_to_transform", "all", "blocks that carry adapters, from 0"),
+    training(
+        "num_layers",
+        "all",
+        "how many blocks carry adapters, counted from the last, in place of `layers_to_transform`; all of a model that has no more; at least 1",
+    ),
     training("learning_rate", "3e-4", "peak learning rate; above 0"),
     training(
         "lr_scheduler_type",

@@ -7,10 +7,12 @@
 mod aixpert;
 mod alignment;
 mod dataset;
+mod dialect;
 mod difference;
 mod finetuning;
 mod guards;
 mod keys;
+mod mlx;
 mod model;
 mod objective;
 mod overrides;
@@ -43,7 +45,7 @@ pub use saving::{Evaluation, Metric};
 pub use sweep::{SweepRun, check_sweep, read_sweep};
 
 use crate::Error;
-use problem::What::{Conflict, NotASection, NotYet, OtherCommand};
+use problem::What::{Conflict, NotASection, OtherCommand};
 use read::{Section, Words};
 use tree::{Entry, Node, Value};
 
@@ -195,6 +197,14 @@ fn from_tree(
             return None;
         }
     };
+    if mlx::is_here(&entries) && of_sweep(&entries).is_none() {
+        if given.purpose == Some(Purpose::Finetune) {
+            let what = OtherCommand { section: "data".into(), command: Purpose::Align.command() };
+            problems.push(Problem::new(root.place, what));
+            return None;
+        }
+        entries = mlx::recipe(&entries, problems, notes)?;
+    }
     overrides::apply(&mut entries, given.overrides, problems);
     let purpose = match purpose(&entries, given.purpose) {
         Ok(purpose) => purpose,
@@ -211,6 +221,7 @@ fn from_tree(
     let mut dataset = section("dataset", &entries, problems, dataset::read);
     let output_dir = default_output_dir(model.as_ref(), purpose, given.timestamp);
     let around = alignment::Around { model: model.as_ref(), dataset: dataset.as_ref(), output_dir };
+    let mut is_quantized = false;
     let alignment = match purpose {
         Purpose::Align => {
             section("alignment", &entries, problems, |it| alignment::read(it, around, notes))
@@ -219,21 +230,20 @@ fn from_tree(
             let read = section("training", &entries, problems, |it| {
                 Some(finetuning::read(it, around, notes))
             });
-            read.map(|(alignment, max_length)| {
+            read.map(|read| {
                 if let Some(dataset) = &mut dataset {
-                    dataset.lengths.max_length = Some(max_length);
+                    dataset.lengths.max_length = Some(read.max_length);
                 }
-                alignment
+                is_quantized = read.is_quantized;
+                read.alignment
             })
         }
     };
     if let Some(alignment) = &alignment {
         together::check(alignment, model.as_ref(), &entries, problems);
-        if alignment.finetuning.is_some_and(|it| it.is_quantized)
-            && let Some(model) = &mut model
-        {
-            model.load_in_4bit = true;
-        }
+    }
+    if let Some(model) = &mut model {
+        model.load_in_4bit |= is_quantized;
     }
     Some(Recipe { model: model?, dataset: dataset?, alignment: alignment?, device, threads })
 }
@@ -260,8 +270,8 @@ fn section<T>(
 
 /// What a recipe is for, by its sections; a problem if it is for something else than asked for.
 fn purpose(entries: &[Entry], wanted: Option<Purpose>) -> Result<Purpose, Problem> {
-    if let Some(dialect) = dialect(entries) {
-        return Err(dialect);
+    if let Some(problem) = of_sweep(entries) {
+        return Err(problem);
     }
     let find = |purpose: Purpose| entries.iter().find(|entry| entry.key == purpose.section());
     let (align, finetune) = (find(Purpose::Align), find(Purpose::Finetune));
@@ -285,21 +295,12 @@ fn purpose(entries: &[Entry], wanted: Option<Purpose>) -> Result<Purpose, Proble
     }
 }
 
-/// Files of other shapes that people have, recognised by their root keys.
-fn dialect(entries: &[Entry]) -> Option<Problem> {
-    entries.iter().find_map(|entry| {
-        let what = match (&*entry.key, &entry.node.value) {
-            ("models" | "original_dpo" | "modified_dpo" | "factual_dpo" | "sweep", _) => {
-                OtherCommand { section: entry.key.clone(), command: "sweep" }
-            }
-            ("model", Value::Scalar(_)) => NotYet {
-                what: "a flat recipe (`model:` with a text)".into(),
-                hint: "write `model:` with `path:` below it, `dataset:` with `path:`, and the rest below `alignment:`",
-            },
-            _ => return None,
-        };
-        Some(Problem::new(entry.place.clone(), what))
-    })
+/// Files of many runs, recognised by their root keys.
+fn of_sweep(entries: &[Entry]) -> Option<Problem> {
+    const KEYS: [&str; 5] = ["models", "original_dpo", "modified_dpo", "factual_dpo", "sweep"];
+    let entry = entries.iter().find(|entry| KEYS.contains(&&*entry.key))?;
+    let what = OtherCommand { section: entry.key.clone(), command: "sweep" };
+    Some(Problem::new(entry.place.clone(), what))
 }
 
 fn default_output_dir(model: Option<&Model>, purpose: Purpose, timestamp: &str) -> PathBuf {

@@ -226,6 +226,8 @@ pub enum Note {
     Wandb,
     /// `per_device_eval_batch_size` of AIXpert's file.
     EvalBatchSize,
+    /// A `lora_alpha` of MLX's flat file that says something else than its scale.
+    LoraAlpha,
 }
 
 impl fmt::Display for Note {
@@ -245,6 +247,9 @@ impl fmt::Display for Note {
             }
             Self::Wandb => {
                 "nothing is sent to Weights & Biases: `run_prefix` names the runs, and `trueup compare` draws their curves"
+            }
+            Self::LoraAlpha => {
+                "`lora_alpha` is not used: MLX multiplies by `lora_scale` (10 if it is not there) and divides by no rank"
             }
             Self::EvalBatchSize => {
                 "`per_device_eval_batch_size` is not used: rows are packed by tokens, see `alignment.tokens_per_micro_batch`"

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use ::data::template::Moment;
-use ::model::Targets;
+use ::model::{Layers, Targets};
 
 use super::{
     Alignment, Dataset, Dequantize, Device, Finetuning, Model, Precision, Recipe, Reference,
@@ -68,7 +68,8 @@ impl Recipe {
         match &alignment.finetuning {
             Some(finetuning) => {
                 let max_length = self.dataset.lengths.max_length;
-                rows.extend(completions(alignment, finetuning, max_length));
+                let method = Method::of(&self.model, &alignment.tuning);
+                rows.extend(completions(method, alignment, finetuning, max_length));
             }
             None => rows.extend(preferences(alignment)),
         }
@@ -154,11 +155,11 @@ fn preferences(alignment: &Alignment) -> Vec<Row> {
 
 /// What is learned from completions, and how fast.
 fn completions(
+    method: Method,
     alignment: &Alignment,
     finetuning: &Finetuning,
     max_length: Option<usize>,
 ) -> Vec<Row> {
-    let method = Method::of(finetuning, &alignment.tuning);
     let mut rows = vec![
         ("method", word(Method::WORDS, method).into()),
         ("output_dir", quoted(&alignment.output_dir.to_string_lossy())),
@@ -195,9 +196,13 @@ fn adapter(alignment: &Alignment, dropout: Option<f64>) -> Vec<(&'static str, St
             Targets::Named(names) => list(names.iter().map(|name| quoted(name))),
         };
         rows.push(("target_modules", targets));
-        let layers = lora.layers_to_transform.as_ref();
-        let layers = layers.map(|layers| list(layers.iter().map(ToString::to_string)));
-        rows.push(("layers_to_transform", layers.unwrap_or_else(null)));
+        rows.push(match &lora.layers {
+            Layers::All => ("layers_to_transform", null()),
+            Layers::Named(layers) => {
+                ("layers_to_transform", list(layers.iter().map(ToString::to_string)))
+            }
+            Layers::Last(count) => ("num_layers", count.to_string()),
+        });
     }
     rows
 }
@@ -224,6 +229,11 @@ fn saving(alignment: &Alignment) -> Vec<Row> {
         row("gradient_accumulation_steps", alignment.gradient_accumulation_steps.to_string()),
         row("num_epochs", alignment.num_epochs.to_string()),
         row("max_steps", optional(alignment.max_steps)),
+    ];
+    if alignment.finetuning.is_none() && alignment.max_steps.is_some() {
+        rows.push(row("max_epochs", optional(alignment.max_epochs)));
+    }
+    rows.extend([
         row("weight_decay", number(optimizer.weight_decay)),
         row("adam_beta1", number(optimizer.adam_beta1)),
         row("adam_beta2", number(optimizer.adam_beta2)),
@@ -233,7 +243,7 @@ fn saving(alignment: &Alignment) -> Vec<Row> {
         row("seed", alignment.seed.to_string()),
         row("save_steps", alignment.save_steps.to_string()),
         row("save_total_limit", optional(alignment.save_total_limit)),
-    ];
+    ]);
     if let Some(evaluation) = alignment.evaluation {
         rows.push(row("eval_steps", evaluation.eval_steps.to_string()));
     }

@@ -9,7 +9,7 @@ use fs_err as fs;
 
 use super::{
     Checked, Given, Note, Override, Place, Problem, Problems, Purpose, What, aixpert, from_tree,
-    overrides,
+    mlx, overrides,
     tree::{self, Entry, Node, Value},
 };
 use crate::Error;
@@ -111,6 +111,11 @@ fn of_table(
     let table = entries.remove(at).node;
     let place = table.place.clone();
     let choices = choices(table, problems);
+    let mut notes = Vec::new();
+    if mlx::is_here(&entries) {
+        let Some(recipe) = mlx::recipe(&entries, problems, &mut notes) else { return Vec::new() };
+        entries = recipe;
+    }
     overrides::apply(&mut entries, given, problems);
     let Some(output_dir) = output_dir(&entries) else {
         let example = "output_dir: ./runs/sweep";
@@ -127,7 +132,7 @@ fn of_table(
         let folder = Path::new(&output_dir).join(&name).to_string_lossy().into_owned();
         let folder = Node { place: place.clone(), value: Value::Scalar(folder) };
         overrides::put(&mut entries, "alignment.output_dir", folder, &place);
-        Draft { name, entries, notes: Vec::new() }
+        Draft { name, entries, notes: notes.clone() }
     };
     choices.into_iter().map(draft).collect()
 }

@@ -386,6 +386,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("alignment.use_rslora", "true", &[]),
     ("alignment.target_modules", "[q_proj, \"v_proj\"]", &[]),
     ("alignment.layers_to_transform", "[0, 3]", &[]),
+    ("alignment.num_layers", "3", &[]),
     ("alignment.learning_rate", "3e-6", &[]),
     ("alignment.lr_scheduler_type", "constant_with_warmup", &[]),
     ("alignment.warmup_steps", "30", &[]),
@@ -394,6 +395,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("alignment.gradient_accumulation_steps", "16", &[]),
     ("alignment.num_epochs", "1", &[]),
     ("alignment.max_steps", "7", &[]),
+    ("alignment.max_epochs", "2", &["alignment.max_steps=7"]),
     ("alignment.weight_decay", "0.1", &[]),
     ("alignment.adam_beta1", "0.8", &[]),
     ("alignment.adam_beta2", "0.95", &[]),
@@ -425,6 +427,7 @@ const SAMPLES: &[(&str, &str, &[&str])] = &[
     ("training.use_rslora", "true", FINETUNING),
     ("training.target_modules", "[q_proj, \"v_proj\"]", FINETUNING),
     ("training.layers_to_transform", "[0, 3]", FINETUNING),
+    ("training.num_layers", "3", FINETUNING),
     ("training.learning_rate", "3e-6", FINETUNING),
     ("training.lr_scheduler_type", "constant_with_warmup", FINETUNING),
     ("training.warmup_steps", "30", FINETUNING),
@@ -774,15 +777,6 @@ fn files_of_other_shapes_are_recognised() {
         str![[r#"
 align.yaml:1: `models:` belongs to `trueup sweep`
   -> run `trueup sweep --config` on this file
-
-"#]]
-    );
-    let flat = "model: ibm-granite/granite-4.0-h-micro\nbeta: 0.1\nlearning_rate: 1e-6\n";
-    assert_data_eq!(
-        told(flat, &[]),
-        str![[r#"
-align.yaml:1: a flat recipe (`model:` with a text) is not supported yet
-  -> write `model:` with `path:` below it, `dataset:` with `path:`, and the rest below `alignment:`
 
 "#]]
     );

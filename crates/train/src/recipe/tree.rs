@@ -36,6 +36,11 @@ pub(super) struct Entry {
 }
 
 impl Node {
+    /// A text as if it was written at a place.
+    pub(super) fn scalar(text: String, place: &Place) -> Self {
+        Self { place: place.clone(), value: Value::Scalar(text) }
+    }
+
     /// The value as a number, if it is one.
     pub(super) fn as_number(&self) -> Option<f64> {
         match &self.value {

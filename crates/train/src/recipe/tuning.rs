@@ -1,6 +1,6 @@
 //! What is trained: all weights, a new adapter, or one that is there already.
 
-use model::{LoraSettings, Targets};
+use model::{Layers, LoraSettings, Targets};
 
 use super::{
     alignment::Tuning,
@@ -10,8 +10,8 @@ use super::{
 };
 
 /// The keys of a new adapter.
-pub(super) const ADAPTER_KEYS: [&str; 5] =
-    ["lora_r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform"];
+pub(super) const ADAPTER_KEYS: [&str; 6] =
+    ["lora_r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform", "num_layers"];
 
 /// Reads what is trained, from the section `alignment`.
 pub(super) fn read(section: &mut Section<'_>, has_adapter: bool, notes: &mut Vec<Note>) -> Tuning {
@@ -56,7 +56,7 @@ pub(super) fn settings(section: &mut Section<'_>) -> LoraSettings {
         lora_alpha: section.number("lora_alpha", POSITIVE, "> 0").unwrap_or(32.0),
         use_rslora: section.flag("use_rslora").unwrap_or(false),
         targets: targets(section),
-        layers_to_transform: layers(section),
+        layers: layers(section),
     }
 }
 
@@ -68,7 +68,23 @@ fn targets(section: &mut Section<'_>) -> Targets {
     }
 }
 
-fn layers(section: &mut Section<'_>) -> Option<Vec<usize>> {
+/// Blocks by number, or so many of the last.
+fn layers(section: &mut Section<'_>) -> Layers {
+    let named = layers_to_transform(section);
+    let last = section.count("num_layers", 1);
+    if section.has("layers_to_transform") && section.has("num_layers") {
+        let (first, second) = ("`layers_to_transform`".into(), "`num_layers`".into());
+        let hint = "keep one of the two".into();
+        section.report("num_layers", What::Conflict { first, second, hint });
+    }
+    match (named, last) {
+        (Some(named), _) => Layers::Named(named),
+        (None, Some(last)) => Layers::Last(last as usize),
+        (None, None) => Layers::All,
+    }
+}
+
+fn layers_to_transform(section: &mut Section<'_>) -> Option<Vec<usize>> {
     let node = section.node("layers_to_transform")?;
     let index = |text: &str| text.parse::<u32>().ok().map(|index| index as usize);
     let layers = match &node.value {
