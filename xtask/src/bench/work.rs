@@ -124,6 +124,8 @@ impl Work {
             "gradient_checkpointing": !is_tuned,
             "precompute_ref_log_probs": is_tuned,
             "threads": self.threads,
+            // Neither without effect nor so large that the model says nothing sensible any more.
+            "initial_b": 0.005,
         })
     }
 }
