@@ -7,7 +7,7 @@ use super::parts::{PASSES, Parts};
 const WIDTH: f64 = 720.0;
 /// Pixels of the names on the left, and of the figures on the right.
 const LEFT: f64 = 110.0;
-const RIGHT: f64 = 120.0;
+const RIGHT: f64 = 150.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 16.0;
 /// Pixels above the first bar.
