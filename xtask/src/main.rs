@@ -69,10 +69,10 @@ fn run() -> anyhow::Result<()> {
         ["bench", "kernels"] => bench::kernels(&root, None),
         ["bench", "kernels", name] => bench::kernels(&root, Some(name)),
         ["bench", "step", model, data, ref rest @ ..] => {
-            bench::step(&root, &bench::Work::new(model, data, rest)?)
+            bench::step(&root, &bench::Work::new(model, data, rest, false)?)
         }
         ["bench", "trl", model, data, ref rest @ ..] => {
-            bench::beside(&root, &oracle()?, &bench::Work::new(model, data, rest)?)
+            bench::beside(&root, &oracle()?, &bench::Work::new(model, data, rest, true)?)
         }
         ["help" | "--help" | "-h"] => {
             say(HELP);

@@ -113,7 +113,8 @@ pub struct Spent {
     pub flops: u64,
 }
 
-/// Sums of what passes take; reading the clock twice a part costs nothing that can be measured.
+/// Sums of what passes take, always kept: a part is a whole operation over all rows of a micro-batch,
+/// so its two readings of the clock are few.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     cells: [[Cell; Part::ALL.len()]; Pass::ALL.len()],

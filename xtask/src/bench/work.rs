@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
 /// A training to be timed: LoRA on all linears, one epoch, rows in the order of the file.
@@ -31,12 +31,12 @@ pub struct Work {
 }
 
 impl Work {
-    /// Reads the options that follow model and data.
+    /// Reads the options that follow model and data; those about TRL only where it runs too.
     ///
     /// # Errors
     ///
-    /// If an option is not known or has no such value.
-    pub fn new(model: &str, data: &str, options: &[&str]) -> anyhow::Result<Self> {
+    /// If an option is not known, has no such value, or would do nothing.
+    pub fn new(model: &str, data: &str, options: &[&str], is_beside: bool) -> anyhow::Result<Self> {
         let mut work = Self {
             model: fs_err::canonicalize(model)?,
             data: fs_err::canonicalize(data)?,
@@ -61,12 +61,13 @@ impl Work {
                 ["--precision", "bf16"] => work.precision = "bf16",
                 ["--precision", "f32"] => work.precision = "f32",
                 ["--threads", value] => work.threads = value.parse()?,
-                ["--runs", value] => work.runs = value.parse()?,
-                ["--trl", "default"] => work.trl = &["default"],
-                ["--trl", "tuned"] => work.trl = &["tuned"],
+                ["--runs", value] if is_beside => work.runs = value.parse()?,
+                ["--trl", "default"] if is_beside => work.trl = &["default"],
+                ["--trl", "tuned"] if is_beside => work.trl = &["tuned"],
                 _ => bail!("`bench` has no option `{}`", option.join(" ")),
             }
         }
+        ensure!(0 < work.runs, "`--runs` is at least 1");
         Ok(work)
     }
 
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn options_are_read_and_others_refused() {
         let here = env!("CARGO_MANIFEST_DIR");
-        let work = Work::new(here, here, &["--batch", "4x8", "--pairs", "32"]).unwrap();
+        let work = Work::new(here, here, &["--batch", "4x8", "--pairs", "32"], false).unwrap();
         assert_eq!((work.batch, work.pairs), ((4, 8), Some(32)));
         let recipe = work.recipe(Path::new("/rows"), None, Path::new("/out"));
         assert_eq!(recipe["alignment"]["gradient_accumulation_steps"], 8);
@@ -150,8 +151,13 @@ mod tests {
         assert_eq!(recipe["alignment"].get("lora_r"), None);
         assert_eq!(work.settings("tuned")["precision"], "bf16");
         assert_eq!(work.settings("default")["gradient_checkpointing"], true);
-        for options in [["--batch", "4"], ["--speed", "1"], ["--precision", "f64"]] {
-            assert!(Work::new(here, here, &options).is_err(), "{options:?}");
+        for options in [["--runs", "3"], ["--trl", "tuned"]] {
+            assert!(Work::new(here, here, &options, true).is_ok(), "{options:?}");
+            assert!(Work::new(here, here, &options, false).is_err(), "{options:?} does nothing");
+        }
+        for options in [["--batch", "4"], ["--speed", "1"], ["--precision", "f64"], ["--runs", "0"]]
+        {
+            assert!(Work::new(here, here, &options, true).is_err(), "{options:?}");
         }
     }
 }

@@ -225,3 +225,23 @@ fn sampling(writing: &Writing) -> Sampling {
         seed: writing.seed,
     }
 }
+
+impl Writing {
+    /// Adds the flags to what else made an answer.
+    pub(super) fn beside(&self, mut made_by: Value) -> Value {
+        let flags = json!({
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "stop": self.stop,
+            "seed": self.seed,
+        });
+        if let (Value::Object(all), Value::Object(flags)) = (&mut made_by, flags) {
+            all.extend(flags);
+        }
+        made_by
+    }
+}

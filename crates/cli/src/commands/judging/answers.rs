@@ -128,20 +128,12 @@ impl Contestant {
             }
             None => Value::Null,
         };
-        Ok(json!({
+        Ok(writing.beside(json!({
             "model": self.model.clone().unwrap_or_else(|| place.display().to_string()),
             "adapter": adapter,
             "form": form.to_string(),
             "system": manner.system,
-            "max_new_tokens": writing.max_new_tokens,
-            "temperature": writing.temperature,
-            "top_k": writing.top_k,
-            "top_p": writing.top_p,
-            "min_p": writing.min_p,
-            "repetition_penalty": writing.repetition_penalty,
-            "stop": writing.stop,
-            "seed": writing.seed,
-        }))
+        })))
     }
 }
 

@@ -111,23 +111,14 @@ fn check_samples(args: &DataPairs) -> Result<(), Failure> {
 
 /// What made the rows: kept in each of them, and the same for all of a file.
 fn source(args: &DataPairs, form: Form, loaded: &Loaded) -> Value {
-    let writing = &args.writing;
-    json!({
+    args.writing.beside(json!({
         "model": args.model.clone().unwrap_or_else(|| loaded.files.checkpoint.path().display().to_string()),
         "adapter": args.adapter,
         "side": args.write.to_string(),
         "form": form.to_string(),
         "system": args.system,
         "samples": args.samples,
-        "max_new_tokens": writing.max_new_tokens,
-        "temperature": writing.temperature,
-        "top_k": writing.top_k,
-        "top_p": writing.top_p,
-        "min_p": writing.min_p,
-        "repetition_penalty": writing.repetition_penalty,
-        "stop": writing.stop,
-        "seed": writing.seed,
-    })
+    }))
 }
 
 /// Writes rows with a model.
